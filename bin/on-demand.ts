@@ -8,6 +8,7 @@ export const library: Library = {
   convertPlan: later(async () => (await import("../src/api/tasks/merge.ts")).convertPlan),
   convertTask: later(async () => (await import("../src/api/tasks/convert-task.ts")).convertTask),
   merge: later(async () => (await import("../src/api/tasks/merge.ts")).merge),
+  mergeTask: later(async () => (await import("../src/api/tasks/merge-task.ts")).mergeTask),
   dispatchSlurm: later(async () => (await import("../src/api/tasks/dispatch.ts")).dispatchSlurm),
   dispatchK8s: later(async () => (await import("../src/api/tasks/dispatch-k8s.ts")).dispatchK8s),
   recast: later(async () => (await import("../src/api/recast.ts")).recast),

@@ -1,7 +1,6 @@
 /** `convert`: opens the source, plans, stages, runs, verifies, and publishes the destination only after that. */
 
 import type { KeyObject } from "node:crypto";
-import type { Writer } from "../../formats/format.ts";
 import { calibrateModel } from "../calibrate/calibrate.ts";
 import {
   findContradictions,
@@ -21,25 +20,29 @@ import { openCheckpoint } from "../checkpoint/open.ts";
 import type { PlanOptions } from "../convert/options.ts";
 import { refuseOverlap } from "../convert/overlap.ts";
 import { plannedCheckpoint } from "../convert/plan-summary.ts";
-import { preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
+import { type Choosing, preparePlan, refuseOtherPlan, type WritableFormat } from "../convert/prepare.ts";
 import { belongsToOtherWeights } from "../convert/sidecars/restore.ts";
+import type { DividedPlan } from "../convert/tasks/complete.ts";
 import type { DroppedEntries, PaddingRows, Plan } from "../convert/types.ts";
 import { ORIGIN_FOLDER } from "../core/carried-files.ts";
 import { IsologitError } from "../core/errors.ts";
 import { ignoreEvents, type Watch } from "../core/events.ts";
 import type { StrictOptions } from "../core/finding.ts";
-import type { Recipe } from "../families/family.ts";
 import type { PromptOptions } from "../inference/prompts.ts";
+import { stagingPath } from "../io/destination.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import type { RecipeSearch } from "../sensitivity/report.ts";
 import { searchRecipe } from "../sensitivity/search.ts";
 import { readKey } from "../signing/ed25519.ts";
 import type { SignOptions } from "../signing/options.ts";
 import { type SignDestination, signerFor } from "../signing/sign-destination.ts";
+import { comparisonMark, readComparisons } from "../verify/bytes/comparison-file.ts";
+import type { Comparisons } from "../verify/bytes/pieces.ts";
 import type { LimitOptions } from "../verify/limits.ts";
 import type { CompareOptions, ReferenceOptions, VerifyLevel } from "../verify/options.ts";
 import type { Proof, VerifyReport } from "../verify/report.ts";
 import { type Preparation, prepareVerification, verifyModels } from "../verify/verify.ts";
+import { version } from "../version.ts";
 import { type WriteOptions, type WrittenFiles, writeVerified } from "./write-verified.ts";
 
 export interface ConvertOptions
@@ -79,7 +82,7 @@ export interface ConvertReport extends PluginsReport {
   readonly peakRssBytes: number;
   /** null if `verify` is "off" */
   readonly verification: VerifyReport | null;
-  /** absent unless `recipe` is "auto" */
+  /** absent unless `recipe` is "auto", and the recipe was not found when the plan file was written */
   readonly search?: RecipeSearch;
   readonly dropped: readonly DroppedEntries[];
   readonly padding: PaddingRows;
@@ -106,40 +109,38 @@ export async function convert(
   destination: string,
   options: ConvertOptions = {},
 ): Promise<ConvertReport> {
-  refuseUnverifiedBundle(options);
-  const sign = await signerFor(destination, options);
-  if (sign === null) return await runConversion(source, destination, options, null, true);
-  const { sign: _, ...unsigned } = options; // `sign` is the key of the bundle, and the bundle signs the certificate as one of the files
-  return await runConversion(source, destination, unsigned, sign, true);
+  return await convertPlanned(source, destination, options, {});
 }
 
 /** Tasks whose work a conversion completes. */
-export interface MergedTasks {
+export interface MergedTasks extends DividedPlan {
+  /** of the destination */
   readonly lock: AsyncDisposable;
-  readonly count: number;
-  /** what the journals of the tasks begin with */
-  readonly mark: string;
 }
 
-/** As `convert`, but the tensors were written by tasks. */
-export async function convertMerged(
+/** What was done before a conversion of a plan file. */
+interface DoneBefore {
+  /** what forward passes of the source found when the conversion was planned */
+  readonly chosen?: Choosing<RecipeSearch | null>;
+  /** these wrote the tensors */
+  readonly tasks?: MergedTasks;
+}
+
+/** As `convert`, for a plan file. */
+export async function convertPlanned(
   source: string,
   destination: string,
   options: ConvertOptions,
-  tasks: MergedTasks,
+  { chosen, tasks }: DoneBefore,
 ): Promise<ConvertReport> {
   refuseUnverifiedBundle(options);
   const sign = await signerFor(destination, options);
-  const { sign: _, ...unsigned } = options;
-  return await runConversion(
-    source,
-    destination,
-    sign === null ? options : unsigned,
-    sign,
-    true,
-    tasks.lock,
-    tasks,
-  );
+  const { sign: _, ...unsigned } = options; // `sign` is the key of the bundle, and the bundle signs the certificate as one of the files
+  return await runConversion(source, destination, sign === null ? options : unsigned, {
+    ...{ sign, chosen, tasks },
+    held: tasks?.lock,
+    restore: true,
+  });
 }
 
 /** @throws USAGE */
@@ -148,26 +149,29 @@ function refuseUnverifiedBundle({ bundle, verify }: ConvertOptions): void {
     throw new IsologitError("USAGE", "`bundle` signs only what is verified, and `verify` is off");
 }
 
-/**
- * @param restore restore the files that an earlier conversion carried in `isologit.origin/`
- * @param held the lock of the destination, if the caller holds the lock already
- */
+interface Running {
+  readonly sign: SignDestination | null;
+  /** restore the files that an earlier conversion carried in `isologit.origin/` */
+  readonly restore: boolean;
+  readonly chosen: DoneBefore["chosen"];
+  readonly tasks: MergedTasks | undefined;
+  /** the lock of the destination, if the caller holds the lock already */
+  readonly held: AsyncDisposable | undefined;
+}
+
 async function runConversion(
   source: string,
   destination: string,
   options: ConvertOptions,
-  sign: SignDestination | null,
-  restore: boolean,
-  held?: AsyncDisposable,
-  tasks?: MergedTasks,
+  { sign, restore, chosen, tasks, held }: Running,
 ): Promise<ConvertReport> {
-  const conversion = await prepareConversion(source, destination, options, restore);
+  const conversion = await prepareConversion(source, destination, options, { restore, chosen });
   const { format, planned, verification, watch, key, model } = conversion;
   return await writeVerified({
     ...{ destination, planned, format, options, watch, key, sign },
     ...(held !== undefined && { held }),
     ...(tasks !== undefined && { tasks }),
-    prove: verification && ((path) => verifyAt(path, conversion, verification)),
+    prove: verification && ((path) => verifyAt(path, conversion, verification, tasks !== undefined)),
     report: (report, written) => reportOf(conversion, report, written),
     retry: (roots) => {
       if (!planned.restored || !belongsToOtherWeights(model.checkpoint, roots.a)) return null;
@@ -175,22 +179,16 @@ async function runConversion(
         type: "warning",
         message: `${ORIGIN_FOLDER} belongs to other weights: no file is restored from there`,
       });
-      const { planFile: _, ...again } = { ...options, resume: false }; // another plan, without the restored files
-      return (lock) =>
-        runConversion(
-          source,
-          destination,
-          tasks === undefined ? { ...options, resume: false } : again,
-          sign,
-          false,
-          lock,
-        );
+      const { planFile: _, ...others } = options; // without the restored files it is another plan
+      const again = { ...(tasks === undefined ? options : others), resume: false };
+      const how = { sign, chosen, restore: false, tasks: undefined };
+      return (held) => runConversion(source, destination, again, { ...how, held });
     },
   });
 }
 
 /** What is known of a conversion before the first write. */
-interface PreparedConversion {
+export interface PreparedConversion {
   /** `performance.now()` at the start */
   readonly started: number;
   readonly source: string;
@@ -200,7 +198,7 @@ interface PreparedConversion {
   readonly format: WritableFormat;
   readonly model: LoadedModel;
   readonly planned: Plan;
-  /** null unless `recipe` is "auto" */
+  /** null unless this run searched for `recipe` "auto" */
   readonly search: RecipeSearch | null;
   /** signs the certificate */
   readonly key: KeyObject | undefined;
@@ -219,21 +217,22 @@ interface Verification {
 }
 
 /** Loads the source, plans, and refuses what could not be written or verified. */
-async function prepareConversion(
+export async function prepareConversion(
   source: string,
   destination: string,
   options: ConvertOptions,
-  restore: boolean,
+  { restore, chosen }: { readonly restore: boolean; readonly chosen: DoneBefore["chosen"] },
 ): Promise<PreparedConversion> {
   const started = performance.now();
   const watch = options.watch ?? ignoreEvents;
   watch({ type: "phase", phase: "plan" });
   const { verify: level = "logits", ...shared } = options;
   const isVerified = level !== "off";
-  const calibrate = (loaded: LoadedModel) => calibrateModel(loaded, options);
-  const search = (loaded: LoadedModel, planWith: (recipe: Recipe) => Promise<Plan>, writer: Writer) =>
-    searchRecipe(loaded, options, planWith, writer);
-  const how = { searchRecipe: search, calibrate, restore, keep: true, checksums: isVerified };
+  const choosing: Choosing<RecipeSearch | null> = chosen ?? {
+    searchRecipe: (loaded, planWith, writer) => searchRecipe(loaded, options, planWith, writer),
+    calibrate: (loaded) => calibrateModel(loaded, options),
+  };
+  const how = { ...choosing, restore, keep: true, checksums: isVerified };
   const {
     format,
     model,
@@ -266,18 +265,57 @@ async function prepare(model: LoadedModel, planned: Plan, options: CompareOption
   return { source, prepared: await prepareVerification(source, destination, options) };
 }
 
-/** Loads what was written, and compares it with the source: a verification must not trust the plan. */
+/** Opens and loads what was written: a verification must not trust the plan. */
+export async function loadWritten(
+  path: string,
+  { format, options }: PreparedConversion,
+): Promise<ModelWithScales> {
+  const { plugins, keepExtra } = options;
+  const written = await openCheckpoint(path, { plugins, keepExtra, formats: [format] });
+  return await loadModelWithScales(written, options);
+}
+
+/** The mark of comparisons of the source with what was written. */
+export async function markWritten(
+  { planned, options }: PreparedConversion,
+  source: ModelWithScales,
+  written: ModelWithScales,
+): Promise<string> {
+  const how = { plan: planned.id, version, strictScales: true, ...pluginsReport(options) };
+  return await comparisonMark(source.checkpoint.store, written.checkpoint.store, how);
+}
+
+/** What tasks found about the files as they are now. */
+async function comparedByTasks(
+  conversion: PreparedConversion,
+  source: ModelWithScales,
+  written: ModelWithScales,
+): Promise<Comparisons> {
+  const mark = await markWritten(conversion, source, written);
+  const { known, others } = await readComparisons(stagingPath(conversion.destination), mark);
+  if (others.length > 0) {
+    const tasks = others.map(({ index, count }) => `${index}/${count}`).join(", ");
+    const message = `the files are not those that tasks compared (${tasks}): they are compared again`;
+    conversion.watch({ type: "warning", message });
+  }
+  return known;
+}
+
+/** Compares what was written with the source. */
 async function verifyAt(
   path: string,
-  { format, options, ownCertificate, complete }: PreparedConversion,
+  conversion: PreparedConversion,
   { source, prepared }: Verification,
+  isMerged: boolean,
 ): Promise<Proof> {
-  const { plugins, keepExtra, signal } = options;
-  const written = await openCheckpoint(path, { plugins, keepExtra, formats: [format] });
-  const proof = await verifyModels(source, await loadModelWithScales(written, options), {
+  const { ownCertificate, complete } = conversion;
+  const { signal } = conversion.options;
+  const written = await loadWritten(path, conversion);
+  const proof = await verifyModels(source, written, {
     ...prepared.options,
     prepared,
     strictScales: true,
+    known: isMerged ? await comparedByTasks(conversion, source, written) : undefined,
     inspectContent: async (content) => {
       refuseContradictedSource(ownCertificate, content.a);
       return findContradictions({ a: ownCertificate }, content, signal);

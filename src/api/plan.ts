@@ -27,7 +27,7 @@ import type { RecastError } from "../verify/bytes/recast-error.ts";
 import type { ComparedTensor, TensorDifference } from "../verify/report.ts";
 import { comparedTensors, tensorDifferences } from "../verify/verify.ts";
 import { WorkerPool } from "../workers/pool.ts";
-import { type PlannedRun, plannedRun } from "./plan-file.ts";
+import { type PlannedRun, plannedRun } from "./planned/plan-file.ts";
 
 export interface CalibrationReport extends CalibrationRecord {
   /** F32 scales of activations by the names of the tensors that hold them */
@@ -97,7 +97,7 @@ export async function plan(
   options: SearchOptions & MeasureOptions & PlanFileOptions = {},
 ): Promise<PlanReport> {
   const { measure = false } = options;
-  const { format, model, planned, search } = await preparePlan(source, destination, options, {
+  const { format, model, planned, search, chosen } = await preparePlan(source, destination, options, {
     searchRecipe: (loaded, planWith, writer) => searchRecipe(loaded, options, planWith, writer),
     calibrate: (loaded) => calibrateModel(loaded, options),
     keep: measure,
@@ -123,7 +123,7 @@ export async function plan(
       calibration: { ...planned.calibrated, scales: knownScales(planned) },
     }),
     ...(measurement !== null && { measurement }),
-    run: await plannedRun(source, destination, { ...options, to: format.id }, planned),
+    run: await plannedRun(source, destination, { ...options, to: format.id }, planned, chosen),
     warnings: planned.warnings,
     dropped: planned.dropped,
     padding: planned.padding,

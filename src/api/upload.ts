@@ -187,7 +187,10 @@ export async function upload(
     );
     for (const file of part) report(file, true);
   }
-  await removeJournal(journal.path);
+  await removeJournal(journal.path).catch((error) => {
+    const message = `${journal.path} is no longer needed, but could not be removed: ${error.message}`;
+    watch({ type: "warning", message });
+  });
   return {
     repo,
     revision,

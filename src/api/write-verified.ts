@@ -11,9 +11,10 @@ import type { WritableFormat } from "../convert/prepare.ts";
 import { interruptedError, isResumable } from "../convert/resume.ts";
 import { type CompletedRun, runPlan } from "../convert/run.ts";
 import { verifyStaged, watchStaged, withUnchangedFiles } from "../convert/staged-changes.ts";
-import { tensorsAtBorders, unfinishedTasks } from "../convert/tasks/shares.ts";
+import { completeTasks, type DividedPlan } from "../convert/tasks/complete.ts";
+import { tensorsAtBorders } from "../convert/tasks/shares.ts";
 import type { Plan } from "../convert/types.ts";
-import { IsologitError, systemError } from "../core/errors.ts";
+import { systemError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
 import { isFinished, refuseExisting } from "../io/destination.ts";
 import { fileStore } from "../io/file.ts";
@@ -56,19 +57,23 @@ export interface WrittenFiles {
   readonly staged?: string;
 }
 
-interface VerifiedWrite<R> {
-  readonly destination: string;
+/** What is written into the staging folder. */
+interface StagedWrite {
   readonly planned: Plan;
   readonly format: WritableFormat;
   readonly options: WriteOptions & { readonly allowOverflow?: boolean };
   readonly watch: Watch;
+  /** tasks that wrote the tensors; their files are never removed after an error */
+  readonly tasks?: DividedPlan;
+}
+
+interface VerifiedWrite<R> extends StagedWrite {
+  readonly destination: string;
   /** signs the certificate */
   readonly key?: KeyObject | undefined;
   readonly sign?: SignDestination | null;
   /** the lock of the destination, if the caller holds it already */
   readonly held?: AsyncDisposable;
-  /** tasks that wrote the tensors; their files are never removed after an error */
-  readonly tasks?: { readonly count: number; readonly mark: string };
   /** loads and verifies the files at a path; null: they are not verified */
   readonly prove: ((path: string) => Promise<Proof>) | null;
   /** what was kept of the source, for the certificate; known after `prove` */
@@ -98,8 +103,7 @@ export async function writeVerified<R>(work: VerifiedWrite<R>): Promise<R> {
   const staging = await Staging.open({ ...target, ...staged, planId, totalBytes });
   let isWritten = false;
   try {
-    if (tasks !== undefined) refuseUnfinished(planned, tasks.count, staging);
-    const { outside, kept } = await writeTensors(work, staging);
+    const { outside, kept } = await fillStaging(work, prove !== null, staging);
     const moved = {
       read: bytesRead(planned) - kept.read,
       written: totalBytes - kept.written,
@@ -135,40 +139,28 @@ export async function writeVerified<R>(work: VerifiedWrite<R>): Promise<R> {
   }
 }
 
-/** @throws TASKS_UNFINISHED */
-function refuseUnfinished(plan: Plan, count: number, { finished, folder }: Staging): void {
-  const unfinished = unfinishedTasks(plan, count, finished);
-  if (unfinished.length === 0) return;
-  const listed = unfinished
-    .slice(0, FEW_TASKS)
-    .map(
-      ({ task, missing, tensors }) => `${task.index}/${count} (${missing} of ${tensors} tensors are missing)`,
-    );
-  const more = unfinished.length > FEW_TASKS ? `, and ${unfinished.length - FEW_TASKS} more` : "";
-  throw new IsologitError("TASKS_UNFINISHED", `tasks have not ended: ${listed.join(", ")}${more}`, {
-    file: folder,
-  });
-}
-
-/** Tasks that a message names. */
-const FEW_TASKS = 16;
-
 /** Tensors that lie inside the share of a task, so that no other host wrote into their pages. */
 function inside(plan: Plan, count: number): (key: string) => boolean {
   const borders = tensorsAtBorders(plan, count);
   return (key) => !borders.has(key);
 }
 
-/** Runs the plan in worker threads. */
-async function writeTensors<R>(
-  { planned, format, watch, options, prove, tasks }: VerifiedWrite<R>,
+/**
+ * Runs the plan, or what tasks left of it, in worker threads.
+ *
+ * @param isProved the staged files will be verified
+ */
+export async function fillStaging(
+  { planned, format, watch, options, tasks }: StagedWrite,
+  isProved: boolean,
   staging: Staging,
 ): Promise<CompletedRun> {
   const { allowOverflow = false, signal } = options;
   await using pool = new WorkerPool(planned.pool, watch);
-  const trusted = tasks === undefined || prove === null ? undefined : inside(planned, tasks.count);
-  const running = { plan: planned, writer: format.writes, staging, pool, trusted };
-  return await runPlan({ ...running, allowOverflow, alone: prove === null, watch, signal });
+  const trusted = tasks === undefined || !isProved ? undefined : inside(planned, tasks.count);
+  const context = { plan: planned, writer: format.writes, staging, pool, trusted };
+  const running = { ...context, allowOverflow, alone: !isProved, watch, signal };
+  return await (tasks === undefined ? runPlan(running) : completeTasks(running, tasks));
 }
 
 /** Verifies a destination that an earlier run finished, and signs it. */

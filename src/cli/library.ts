@@ -12,6 +12,7 @@ export type Library = Pick<
   | "convertPlan"
   | "convertTask"
   | "merge"
+  | "mergeTask"
   | "dispatchSlurm"
   | "dispatchK8s"
   | "recast"

@@ -47,7 +47,7 @@ const RecipeFile = z.strictObject({
 }) satisfies z.ZodType<RecipeFile>;
 
 /** The prompt of a calibration; a file of the user is recorded by its content only. */
-const CalibrationRecord = z.strictObject({
+export const CalibrationRecord = z.strictObject({
   prompt: z.enum(["bundled", CALIBRATION_FILE]),
   prompts: count.exactOptional(),
   tokens: count,

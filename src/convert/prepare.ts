@@ -16,15 +16,19 @@ import type { PlanOptions } from "./options.ts";
 import { planConversion } from "./plan.ts";
 import type { Plan } from "./types.ts";
 
-interface Preparing<S> {
-  /** finds the recipe "auto" by running the source; null if the options name another. This room does not run models */
+/** Makes the choices of a plan that need forward passes of the source. This room does not run models. */
+export interface Choosing<S> {
+  /** finds the recipe "auto"; null if the options name another */
   readonly searchRecipe: (
     model: LoadedModel,
     planWith: (recipe: Recipe) => Promise<Plan>,
     writer: Writer,
   ) => Promise<{ readonly recipe: Recipe; readonly search: S } | null>;
-  /** runs the source for `calibrate`; null if that is not asked for */
+  /** finds the scales of `calibrate`; null if that is not asked for */
   readonly calibrate: (model: LoadedModel) => Promise<Calibration | null>;
+}
+
+interface Preparing<S> extends Choosing<S> {
   /** restore the files that an earlier conversion into another format kept in `isologit.origin/`; default true */
   readonly restore?: boolean;
   /** the source will be read later, not only planned; default false */
@@ -60,12 +64,14 @@ export async function preparePlan<S>(
     });
   const found = await searchRecipe(model, planWith, format.writes);
   if (options.calibrate !== undefined) await planWith(found?.recipe);
+  const calibration = await calibrate(model);
   const planned = await planConversion(asked, {
     ...common,
     ...(found !== null && { recipe: found.recipe }),
-    calibration: await calibrate(model),
+    calibration,
   });
-  return { format, model, planned, complete, search: found?.search ?? null };
+  const { recipe = null, search = null } = found ?? {};
+  return { format, model, planned, complete, search, chosen: { recipe, calibration } };
 }
 
 /** @throws USAGE for the option `fnuz` without FNUZ weights */

@@ -24,6 +24,11 @@ export interface Store {
    * @throws FILE_CHANGED
    */
   refuseChanged?(): Promise<void>;
+  /**
+   * The state of every file, by path; the same on every machine that shares the files. A change of a file changes its state.
+   * Absent if files cannot change.
+   */
+  stamps?(): Promise<Readonly<Record<string, string>>>;
 }
 
 /** All bytes of a file that should be small. @throws LIMIT_EXCEEDED if it has more than `maxBytes` */

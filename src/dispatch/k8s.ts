@@ -1,5 +1,6 @@
 /**
- * The Jobs of a conversion under Kubernetes: a plan, an Indexed Job of tasks, and the merge. All three are applied together.
+ * The Jobs of a conversion under Kubernetes: a plan, an Indexed Job of tasks that write, another of tasks that compare, and the
+ * merge. All are applied together.
  * A Job whose turn has not come ends with the status of a fault that may pass (its plan file, or a journal, is missing), and
  * Kubernetes starts it again after 10 s, 20 s and so on, at most 6 minutes: no process waits, and none schedules.
  */
@@ -27,18 +28,23 @@ interface KubernetesJobs {
   readonly retries: number;
   /** the words that start this program in the image */
   readonly program: readonly string[];
-  /** words of `plan`, `convert` and `merge`, without threads */
-  readonly words: {
-    readonly plan: readonly string[];
-    readonly task: readonly string[];
-    readonly merge: readonly string[];
-  };
+  readonly words: JobWords;
   /** secret with the key HF_TOKEN, for sources on the Hub */
   readonly tokenSecret?: string;
 }
 
-/** The merge waits in this way for the slowest task: some four days. */
-const MERGE_RETRIES = 1000;
+/** The words that each Job gives the program, without threads. */
+export interface JobWords {
+  readonly plan: readonly string[];
+  /** of a task that writes */
+  readonly task: readonly string[];
+  /** of a task that compares; absent: no task compares */
+  readonly compare?: readonly string[];
+  readonly merge: readonly string[];
+}
+
+/** A Job waits in this way for the slowest task of the Job before it: some four days. */
+const WAITING_RETRIES = 1000;
 
 /** Seconds to stop at a safe point after SIGTERM. */
 const GRACE_SECONDS = 60;
@@ -50,16 +56,18 @@ interface Manifest extends Readonly<Record<string, unknown>> {
 /** The Jobs, in order, as objects of the API `batch/v1`. */
 export function kubernetesJobs(jobs: KubernetesJobs): readonly Manifest[] {
   const { tasks, parallelism = tasks, retries, words } = jobs;
+  const indexed = (backoffLimitPerIndex: number) => ({
+    completionMode: "Indexed",
+    completions: tasks,
+    parallelism: Math.min(parallelism, tasks),
+    backoffLimitPerIndex,
+    maxFailedIndexes: 0,
+  });
   return [
     jobOf(jobs, "plan", words.plan, { backoffLimit: retries }),
-    jobOf(jobs, "tasks", words.task, {
-      completionMode: "Indexed",
-      completions: tasks,
-      parallelism: Math.min(parallelism, tasks),
-      backoffLimitPerIndex: retries,
-      maxFailedIndexes: 0,
-    }),
-    jobOf(jobs, "merge", words.merge, { backoffLimit: MERGE_RETRIES }),
+    jobOf(jobs, "tasks", words.task, indexed(retries)),
+    ...(words.compare === undefined ? [] : [jobOf(jobs, "compare", words.compare, indexed(WAITING_RETRIES))]),
+    jobOf(jobs, "merge", words.merge, { backoffLimit: WAITING_RETRIES }),
   ];
 }
 

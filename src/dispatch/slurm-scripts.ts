@@ -1,4 +1,4 @@
-/** The batch scripts of a conversion under Slurm: an array of tasks, and the merge. */
+/** The batch scripts of a conversion under Slurm: an array of tasks that write, an array of tasks that compare, and the merge. */
 import { FAULT_STATUS, STOPPED_STATUS } from "./statuses.ts";
 
 interface SlurmScripts {
@@ -8,10 +8,12 @@ interface SlurmScripts {
   readonly tasks: number;
   /** the words that start this program on a node */
   readonly program: readonly string[];
-  /** further words for `convert` and for `merge` */
+  /** tasks compare what was written, before the merge */
+  readonly compares: boolean;
+  /** further words for tasks and for `merge` */
   readonly taskWords: readonly string[];
   readonly mergeWords: readonly string[];
-  /** options of sbatch without the leading `--`, for both jobs */
+  /** options of sbatch without the leading `--`, for all jobs */
   readonly sbatch: readonly string[];
   /** how often Slurm starts a job again after a fault that may pass, or at its time limit */
   readonly retries: number;
@@ -24,19 +26,19 @@ export const PLAN_NAME = "plan.json";
 
 /** @returns the text of each script by its file name */
 export function slurmScripts(job: SlurmScripts): ReadonlyMap<string, string> {
-  const { tasks, taskWords, mergeWords } = job;
-  const task = [...["convert", "--plan", PLAN_NAME, "--task", `auto/${tasks}`], ...taskWords];
-  const merge = [...["merge", PLAN_NAME], ...mergeWords];
+  const { tasks, compares, taskWords, mergeWords } = job;
+  const share = ["--task", `auto/${tasks}`, ...taskWords];
+  const array = (name: string, words: readonly string[]) =>
+    scriptText(
+      job,
+      [`array=0-${tasks - 1}`, `output=${name}-%a.log`],
+      `${name}-$((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN))`,
+      [...words, ...share],
+    );
+  const merge = ["merge", PLAN_NAME, ...(compares ? ["--tasks", String(tasks)] : []), ...mergeWords];
   return new Map([
-    [
-      "tasks.sh",
-      scriptText(
-        job,
-        [`array=0-${tasks - 1}`, "output=task-%a.log"],
-        "task-$((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN))",
-        task,
-      ),
-    ],
+    ["tasks.sh", array("task", ["convert", "--plan", PLAN_NAME])],
+    ...(compares ? [["compare.sh", array("compare", ["merge", PLAN_NAME])] as const] : []),
     ["merge.sh", scriptText(job, ["output=merge.log"], "merge", merge)],
   ]);
 }

@@ -5,12 +5,14 @@ import { IsologitError } from "../core/errors.ts";
 
 /** The jobs of a conversion. */
 interface SlurmJobs {
-  /** id of the array */
+  /** id of the array that writes */
   readonly tasks: string;
+  /** id of the array that compares; null: the merge compares */
+  readonly compare: string | null;
   readonly merge: string;
 }
 
-/** States of the tasks of an array. */
+/** States of the tasks of both arrays. */
 interface TaskStates {
   readonly done: number;
   readonly running: number;
@@ -22,6 +24,7 @@ interface Followed {
   /** of the scripts */
   readonly folder: string;
   readonly jobs: SlurmJobs;
+  /** tasks of an array */
   readonly count: number;
   /** the exit status that the script of a task, or "merge", wrote; null if there is none */
   readonly statusOf: (result: string) => Promise<number | null>;
@@ -33,8 +36,8 @@ interface Followed {
 
 /** How the jobs ended. */
 export interface Ended {
-  /** the first task that failed for good, with the state that Slurm gives; null: none */
-  readonly failed: { readonly index: number; readonly state: string } | null;
+  /** the first task that failed for good, by the name of its files, with the state that Slurm gives; null: none */
+  readonly failed: { readonly result: string; readonly state: string } | null;
   /** state of the merge */
   readonly merge: string;
 }
@@ -47,18 +50,25 @@ const RUNNING = /^(RUNNING|COMPLETING|CONFIGURING|SIGNALING|STAGE_OUT|SUSPENDED|
 const PATIENCE = 3;
 
 /**
- * Submits the array, and the merge, which starts after every task has ended well.
+ * Submits the arrays and the merge: each starts after all of the one before has ended well.
  *
  * @param folder of the scripts
+ * @param compares there is an array that compares
  * @throws NOT_FOUND without Slurm, IO_FAILED if it refuses a job
  */
-export async function submitJobs(folder: string): Promise<SlurmJobs> {
+export async function submitJobs(folder: string, compares: boolean): Promise<SlurmJobs> {
   const tasks = await submit("tasks.sh", [], folder);
+  const submitted = [tasks];
+  const submitAfter = async (id: string, script: string) => {
+    const next = await submit(script, [`--dependency=afterok:${id}`, "--kill-on-invalid-dep=yes"], folder);
+    submitted.push(next);
+    return next;
+  };
   try {
-    const after = [`--dependency=afterok:${tasks}`, "--kill-on-invalid-dep=yes"];
-    return { tasks, merge: await submit("merge.sh", after, folder) };
+    const compare = compares ? await submitAfter(tasks, "compare.sh") : null;
+    return { tasks, compare, merge: await submitAfter(compare ?? tasks, "merge.sh") };
   } catch (error) {
-    await cancel([tasks], folder);
+    await cancel(submitted, folder);
     throw error;
   }
 }
@@ -88,15 +98,20 @@ export async function follow({
 }: Followed): Promise<Ended> {
   let told = "";
   let silent = 0;
+  const ids = [jobs.tasks, ...(jobs.compare === null ? [] : [jobs.compare]), jobs.merge];
+  const results = [
+    ...elementsOf(jobs.tasks, "task", count),
+    ...(jobs.compare === null ? [] : elementsOf(jobs.compare, "compare", count)),
+  ];
   try {
     for (;;) {
       signal?.throwIfAborted();
-      const states = await statesOf(jobs, folder);
+      const states = await statesOf(ids, folder);
       const tasks = await Promise.all(
-        Array.from({ length: count }, async (_, index) => {
-          const known = states.get(`${jobs.tasks}_${index}`);
+        results.map(async ({ job, result }) => {
+          const known = states.get(job);
           if (known !== undefined) return known;
-          const status = await statusOf(`task-${index}`); // Slurm forgets a job some minutes after its end
+          const status = await statusOf(result); // Slurm forgets a job some minutes after its end
           return status === null ? "PENDING" : status === 0 ? "COMPLETED" : "FAILED";
         }),
       );
@@ -111,8 +126,8 @@ export async function follow({
       told = JSON.stringify(counts);
       const index = tasks.findIndex((state) => FAILED.test(state));
       if (index >= 0) {
-        await cancel([jobs.tasks, jobs.merge], folder);
-        return { failed: { index, state: tasks[index]! }, merge: "CANCELLED" };
+        await cancel(ids, folder);
+        return { failed: { result: results[index]!.result, state: tasks[index]! }, merge: "CANCELLED" };
       }
       const merge = states.get(jobs.merge);
       const status = merge === undefined ? await statusOf("merge") : null;
@@ -125,9 +140,17 @@ export async function follow({
     }
   } catch (error) {
     if (signal?.aborted !== true) throw error;
-    await cancel([jobs.tasks, jobs.merge], folder);
+    await cancel(ids, folder);
     throw signal.reason;
   }
+}
+
+/** The jobs of an array, and the names of the files that each of them writes. */
+function elementsOf(array: string, name: string, count: number) {
+  return Array.from({ length: count }, (_, index) => ({
+    job: `${array}_${index}`,
+    result: `${name}-${index}`,
+  }));
 }
 
 async function cancel(ids: readonly string[], folder: string): Promise<void> {
@@ -135,9 +158,9 @@ async function cancel(ids: readonly string[], folder: string): Promise<void> {
 }
 
 /** The states that Slurm knows, by job id; a task has the id `ARRAY_INDEX`. */
-async function statesOf({ tasks, merge }: SlurmJobs, folder: string): Promise<ReadonlyMap<string, string>> {
+async function statesOf(ids: readonly string[], folder: string): Promise<ReadonlyMap<string, string>> {
   const states = new Map<string, string>();
-  for (const id of [tasks, merge]) {
+  for (const id of ids) {
     const format = ["--noheader", "--array", "--states=all", "--format=%i %T", `--jobs=${id}`];
     // squeue fails for a single job that it does not know any more
     const text = await slurm("squeue", format, folder).catch((error) => {

@@ -1,7 +1,7 @@
 /** The digests that name files on the Hub. */
 import { createHash, type Hash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
-import { IsologitError } from "../core/errors.ts";
+import { IsologitError, systemError, withLocation } from "../core/errors.ts";
 import type { HubFile } from "./files.ts";
 
 const READ_BYTES = 4 * 1024 * 1024;
@@ -28,18 +28,22 @@ export async function hashFile(
   }
 }
 
-/** The digest of the file at `path`, of the kind that `etag` has, in hexadecimal digits. */
+/**
+ * The digest of the file at `path`, of the kind that `etag` has, in hexadecimal digits.
+ *
+ * @throws NOT_FOUND, IO_FAILED, FILE_CHANGED
+ */
 export async function digestOfFile(
   path: string,
   file: Pick<HubFile, "etag" | "size">,
   signal?: AbortSignal,
 ): Promise<string> {
   const hash = hashFor(file);
-  const handle = await open(path, "r");
   try {
+    await using handle = await open(path, "r");
     await hashFile(handle, file.size, hash, signal);
-  } finally {
-    await handle.close();
+  } catch (error) {
+    throw withLocation(systemError(error, { file: path }), { file: path });
   }
   return hash.digest("hex");
 }

@@ -39,6 +39,7 @@ export async function fileStore(root: string): Promise<Store> {
         return openFile(place(path), path, seen);
       },
       refuseChanged: () => refuseChanged(seen, place),
+      stamps: () => stampsAt(names, place),
     };
   }
   if (!about.isDirectory()) throw specialFileError(root);
@@ -48,7 +49,39 @@ export async function fileStore(root: string): Promise<Store> {
     list: () => listFolder(root),
     open: async (path) => openFile(join(root, safePath(path, { file: path })), path, seen),
     refuseChanged: () => refuseChanged(seen, (path) => join(root, path)),
+    stamps: async () => {
+      const files = await listFolder(root);
+      return await stampsAt(
+        files.map(({ path }) => path),
+        (path) => join(root, path),
+      );
+    },
   };
+}
+
+/** Files that are open at the same time for their stamps. */
+const STAMPED_AT_ONCE = 16;
+
+/** The state of files: a client of NFS asks the server for it when it opens a file, and remembers it otherwise. */
+async function stampsAt(
+  paths: readonly string[],
+  whereIs: (path: string) => string,
+): Promise<Readonly<Record<string, string>>> {
+  const stamps: Record<string, string> = {};
+  const stamp = async (path: string) => {
+    const handle = await open(whereIs(path), "r");
+    try {
+      const { ino, size, mtimeNs, ctimeNs } = await handle.stat({ bigint: true });
+      stamps[path] = `${ino} ${size} ${mtimeNs} ${ctimeNs}`;
+    } finally {
+      await handle.close();
+    }
+  };
+  for (let at = 0; at < paths.length; at += STAMPED_AT_ONCE) {
+    const few = paths.slice(at, at + STAMPED_AT_ONCE);
+    await Promise.all(few.map((path) => system({ file: path }, () => stamp(path))));
+  }
+  return stamps;
 }
 
 /** The name of a file, or the names of all parts of its model that are beside it, sorted. */

@@ -33,7 +33,14 @@ import {
 import { Journal, type JournalEntry, readEntries } from "./journal.ts";
 import { StagedFiles, stagingChangedError, writeAll } from "./staged-files.ts";
 import { entriesBelow, pathExists, statIfPresent } from "./stamps.ts";
-import { MERGE_JOURNAL, refuseOtherDivision, refuseTasks, type Task, taskJournal, tasksIn } from "./tasks.ts";
+import {
+  MERGE_JOURNAL,
+  refuseOtherDivision,
+  refuseTasks,
+  type Task,
+  taskJournal,
+  tasksIn,
+} from "./tasks/task-files.ts";
 
 interface StagingOptions extends Destination {
   readonly planId: string;

@@ -1,6 +1,7 @@
 /** The model card of an upload: the card of the folder or of the repository, with the facts of the checkpoint. */
 import { readFile, stat } from "node:fs/promises";
 import { CARD_FILE } from "../core/checkpoint.ts";
+import { systemError } from "../core/errors.ts";
 import type { Connection } from "../hub/connection.ts";
 import type { HubFile, Listing } from "../hub/files.ts";
 import { remoteFile } from "../hub/read/remote.ts";
@@ -33,7 +34,10 @@ export async function cardFile(
   options: CardOptions & { readonly inRepo: string },
 ): Promise<Card | undefined> {
   const { inRepo, baseModel } = options;
-  const atRoot = (await stat(path)).isDirectory() ? inRepo === "" : !inRepo.includes("/");
+  const failed = (file: string) => (error: unknown) => {
+    throw systemError(error, { file });
+  };
+  const atRoot = (await stat(path).catch(failed(path))).isDirectory() ? inRepo === "" : !inRepo.includes("/");
   if (!atRoot) return undefined;
   const facts = await cardFacts(path, before.repo, {
     ...options,
@@ -44,7 +48,7 @@ export async function cardFile(
   const remote = before.files.find((file) => file.path === CARD_FILE);
   const existing =
     own !== undefined && "file" in own.content
-      ? await readFile(own.content.file, "utf8")
+      ? await readFile(own.content.file, "utf8").catch(failed(own.content.file))
       : remote !== undefined && remote.size <= MAX_CARD_BYTES
         ? await textOf(connection, before, remote)
         : undefined;

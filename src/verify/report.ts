@@ -176,6 +176,8 @@ export interface VerifyReport extends PluginsReport {
    * remark. The rule is stable; `at.file` is empty where the finding is about the whole checkpoint.
    */
   readonly findingDetails: readonly Finding[];
+  /** roles, scales and copies that tasks compared, and that this process did not read again; absent: none */
+  readonly comparedByTasks?: number;
   /** the roles that the bytes rung compared, in order of execution; only for two checkpoints */
   readonly tensors?: readonly ComparedTensor[];
 }

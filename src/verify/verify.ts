@@ -12,6 +12,7 @@ import { type Prompt, promptOf } from "../inference/prompts.ts";
 import { poolSize, WorkerPool } from "../workers/pool.ts";
 import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } from "./bytes/bytes.ts";
 import type { RoleDifference } from "./bytes/compared-items.ts";
+import type { Comparisons } from "./bytes/pieces.ts";
 import { suspectsAmong } from "./diagnosis/suspects.ts";
 import { judgeFindings, reportedFindings, verdictWith } from "./judge-findings.ts";
 import { givenLimits, readLimits } from "./limits.ts";
@@ -36,6 +37,8 @@ export interface VerifyModelsOptions extends CompareOptions {
   readonly strictScales?: boolean;
   /** result of `prepareVerification`; default: computed here */
   readonly prepared?: Preparation;
+  /** comparisons of the same bytes that other processes made: the bytes rung reads only the rest */
+  readonly known?: Comparisons | undefined;
   /** returns findings about the content that the bytes rung read, such as contradictions to an older certificate */
   readonly inspectContent?: (content: VerifiedContent) => Promise<readonly Finding[]>;
 }
@@ -100,7 +103,7 @@ function isQualityJudged(a: LoadedModel, b: LoadedModel, options: CompareOptions
 export async function verifyModels(
   a: ModelWithScales,
   b: ModelWithScales,
-  { strictScales = false, prepared, inspectContent, ...options }: VerifyModelsOptions,
+  { strictScales = false, prepared, known, inspectContent, ...options }: VerifyModelsOptions,
 ): Promise<Proof> {
   const watch = options.watch ?? ignoreEvents;
   for (const { checkpoint } of [a, b]) await refuseDamagedHeaders(checkpoint, options.signal);
@@ -130,7 +133,7 @@ export async function verifyModels(
   let compared: BytesResult | null = null;
   let run: (LogitsRung & { readonly prompt: Prompt }) | null = null;
   if (comparable) {
-    compared = await runBytesRung(a, b, options, strictScales);
+    compared = await runBytesRung(a, b, options, strictScales, known);
     const content = {
       a: { model: a, leaves: compared.leavesA, root: compared.roots.a },
       b: { model: b, leaves: compared.leaves, root: compared.roots.b },
@@ -171,6 +174,7 @@ export async function verifyModels(
     certificate: null,
     roots: { a: compared?.roots.a ?? null, b: compared?.roots.b ?? null },
     ...reportedFindings(findings),
+    ...(compared !== null && compared.known > 0 && { comparedByTasks: compared.known }),
     ...(compared !== null && { tensors: comparedTensors(a, b, compared) }),
   };
   const [leaves, fingerprint] = [compared?.leaves ?? null, run?.fingerprint ?? null];
@@ -222,11 +226,13 @@ async function runBytesRung(
   b: ModelWithScales,
   options: CompareOptions,
   strictScales: boolean,
+  known: Comparisons | undefined,
 ): Promise<BytesResult> {
   const watch = options.watch ?? ignoreEvents;
   await using pool = new WorkerPool(poolSize(memoryOf(options), options.threads), watch);
   watch({ type: "phase", phase: "bytes", totalBytes: bytesToCompare(a, b) });
-  return await compareBytes({ a, b, pool, strictScales, phase: "bytes", watch, signal: options.signal });
+  const { signal } = options;
+  return await compareBytes({ a, b, pool, strictScales, phase: "bytes", known, watch, signal });
 }
 
 /** The roles of two models, and what the bytes rung found out about each. */

@@ -24,6 +24,7 @@ const REPORTS: Readonly<Record<string, string | readonly string[]>> = {
   inspect: "InspectReport",
   logits: "LogitsReport",
   merge: "ConvertReport",
+  "merge-task": "MergeTaskReport",
   plan: "PlanReport",
   prune: ["PruneReport", "ModelSizes"],
   recast: "ConvertReport",

@@ -1,7 +1,7 @@
 /** Which task a process is, and what the commands of tasks accept. */
 import { describe, expect, it } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
-import { CONVERTED, DIFFERENT, run } from "../support/fake-library.ts";
+import { CONVERTED, DIFFERENT, fakeLibrary, run } from "../support/fake-library.ts";
 
 const TASK = "convert --plan p.json --task";
 
@@ -93,11 +93,43 @@ it("merge prints and ends as convert does", async () => {
   expect([bad.status, bad.stderr]).toEqual([1, expect.stringContaining("the verdict is different")]);
 });
 
+describe("a task that compares", () => {
+  it("prints what it compared", async () => {
+    const { stdout, calls } = await run("merge p.json --task auto/4 --memory 64MiB", {
+      env: { JOB_COMPLETION_INDEX: "1" },
+    });
+    expect(stdout).toMatch(/^task 1\/4: compared 12 tensors in \/models\/out.isologit.partial\n/);
+    expect(stdout).toMatch(/different +none/);
+    expect(calls).toEqual([{ name: "mergeTask", args: ["p.json"], options: { memoryBytes: 2 ** 26 } }]);
+  });
+
+  it("says that there is a difference, which the merge judges", async () => {
+    const { mergeTask } = fakeLibrary().library;
+    const over = {
+      mergeTask: async () => ({ ...(await mergeTask("", { index: 0, count: 1 })), different: 2 }),
+    };
+    const { status, stdout } = await run("merge p.json --task 0/4", { over });
+    expect([status, stdout]).toEqual([0, expect.stringMatching(/different +2 tensors: `merge` names them/)]);
+  });
+
+  it.each(["--verify bytes", "--tokens 16", "--tasks 4", "--sign key.pem"])("refuses %s", async (flag) => {
+    const { status, stderr, calls } = await run(`merge p.json --task 0/4 ${flag}`);
+    expect([status, calls]).toEqual([2, []]);
+    expect(stderr).toContain(`${flag.split(" ")[0]} has no meaning with --task`);
+    expect(stderr).toContain("give it to the merge that follows");
+  });
+
+  it("is awaited by the merge that is told of it", async () => {
+    const { calls } = await run("merge p.json --tasks 4");
+    expect(calls).toEqual([{ name: "merge", args: ["p.json"], options: { tasks: 4 } }]);
+  });
+});
+
 it("dispatch slurm gives the nodes what they need, and ends as the merge ended", async () => {
   const line =
     "dispatch slurm a b --to hf --dtype fp8-e4m3 --tasks 4 --memory 2GiB --verify bytes --kl 0.1 --ids 1,2 --sbatch time=1 --sbatch mem=4G";
   const { status, calls, stdout } = await run(line);
-  expect([status, stdout.includes("tasks 7, merge 8")]).toEqual([0, true]);
+  expect([status, stdout.includes("tasks 7, compare 9, merge 8")]).toEqual([0, true]);
   expect(calls[0]!.options).toMatchObject({
     ...{ to: "hf", dtype: "fp8-e4m3", tasks: 4, kl: 0.1, ids: [1, 2], sbatch: ["time=1", "mem=4G"] },
     taskWords: ["--memory", "2147483648B"],
@@ -106,7 +138,10 @@ it("dispatch slurm gives the nodes what they need, and ends as the merge ended",
   const over = {
     dispatchSlurm: async () => ({
       ...({ engine: "slurm", plan: "plan-1", tasks: 4, folder: "/f", scripts: [] } as const),
-      ...{ jobs: { tasks: "7", merge: "8" }, result: { ...CONVERTED, verification: DIFFERENT, staged: "x" } },
+      ...{
+        jobs: { tasks: "7", compare: "9", merge: "8" },
+        result: { ...CONVERTED, verification: DIFFERENT, staged: "x" },
+      },
     }),
   };
   const bad = await run(`${line} --json`, { over });

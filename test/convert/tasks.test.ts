@@ -18,8 +18,8 @@ import { plan } from "../../src/api/plan.ts";
 import { convertPlan } from "../../src/api/tasks/merge.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { lockDestination } from "../../src/io/lock.ts";
-import { lockTask } from "../../src/io/tasks.ts";
-import { workFolder } from "../support/goldens.ts";
+import { lockTask } from "../../src/io/tasks/task-files.ts";
+import { golden, workFolder } from "../support/goldens.ts";
 import { smallModel } from "../support/small.ts";
 import { contentAt, type Divided, divide } from "../support/tasks.ts";
 
@@ -131,6 +131,51 @@ describe("the bytes of one process", () => {
     expect([after.bytesWritten, after.verification?.verdict]).toEqual([0, "same"]);
   });
 });
+
+describe("what forward passes found when the conversion was planned", () => {
+  const TINY = golden("tiny");
+  const FP8 = { to: "hf", dtype: "fp8-e4m3", backend: "wasm" } as const;
+  const passes = ["sensitivity", "calibrate", "logits"];
+  it.each<[string, ConvertOptions]>([
+    ["the automatic recipe", { ...FP8, recipe: "auto", tokens: 24 }],
+    ["the automatic recipe of types", { to: "gguf", recipe: "auto", tokens: 8, bits: 6 }],
+    ["calibrated scales", { ...FP8, keepEnds: 0, calibrate: true, kvCache: "fp8", quantDialect: "modelopt" }],
+  ])("%s: no task runs the model again", async (_, options) => {
+    const run = await divided("out", options, TINY);
+    const phases: string[] = [];
+    const watch: ConvertOptions["watch"] = (event) => event.type === "phase" && phases.push(event.phase);
+    for (const i of indices(2)) await run.task(i, 2, { watch });
+    await run.compared(0, 1, { watch });
+    expect((await run.merged({ watch })).verification).toMatchObject({ verdict: "within" });
+    expect(phases.filter((phase) => passes.includes(phase))).toEqual([]);
+    expect(contentAt(run.destination)).toEqual(await run.alone());
+    await convertPlan(run.planFile, { verify: "bytes", threads: 1, overwrite: true, watch });
+    expect(phases.filter((phase) => passes.includes(phase))).toEqual([]);
+  });
+
+  it.each<[string, (chosen: Chosen) => void]>([
+    [
+      "scales",
+      ({ calibration: { inputs } }) => {
+        for (const key of Object.keys(inputs)) inputs[key]! *= 2;
+      },
+    ],
+    ["a recipe", ({ recipe }) => Object.assign(recipe, { keepLayers: [0, 1, 2] })],
+  ])("%s of another plan are not accepted", async (_, edit) => {
+    const options = { ...FP8, recipe: "auto", tokens: 24, calibrate: true } as const;
+    const run = await divided("out", options, TINY);
+    const edited = JSON.parse(readFileSync(run.planFile, "utf8"));
+    edit(edited.run.chosen);
+    writeFileSync(run.planFile, JSON.stringify(edited));
+    expect((await refusal(run.task(0, 2))).code).toBe("PLAN_CHANGED");
+  });
+});
+
+/** As the plan file has it. */
+interface Chosen {
+  readonly recipe: object;
+  readonly calibration: { readonly inputs: Record<string, number> };
+}
 
 describe("merge refuses", () => {
   const started = async () => {

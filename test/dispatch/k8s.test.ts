@@ -28,7 +28,7 @@ it("every Job follows the published schema, which refuses a field that Kubernete
   const jobs = await jobsOf(
     `${LINE} --parallelism 4 --cpus 8 --pod-memory 12GiB --token-secret hub --retries 5`,
   );
-  expect(jobs).toHaveLength(3);
+  expect(jobs).toHaveLength(4);
   for (const job of jobs) expect(validate(job), JSON.stringify(validate.errors)).toBe(true);
   const [, tasks] = jobs;
   for (const spoil of [
@@ -40,17 +40,21 @@ it("every Job follows the published schema, which refuses a field that Kubernete
   }
 });
 
-it("an Indexed Job of tasks, each with retries of its own", async () => {
-  const [plan, tasks, merge] = await jobsOf(`${LINE} --retries 5`);
-  expect([plan, tasks, merge].map(({ metadata }) => metadata.name)).toEqual([
-    ...["isologit-56b-fp8-plan", "isologit-56b-fp8-tasks", "isologit-56b-fp8-merge"],
+it("Indexed Jobs of tasks, each with retries of its own", async () => {
+  const [plan, tasks, compare, merge] = await jobsOf(`${LINE} --retries 5`);
+  expect([plan, tasks, compare, merge].map(({ metadata }) => metadata.name)).toEqual([
+    ...["isologit-56b-fp8-plan", "isologit-56b-fp8-tasks"],
+    ...["isologit-56b-fp8-compare", "isologit-56b-fp8-merge"],
   ]);
+  // a task that compares ends again and again until every task has written
+  expect(compare.spec).toMatchObject({ completions: 16, backoffLimitPerIndex: 1000, maxFailedIndexes: 0 });
+  expect(await jobsOf(`${LINE} --verify off`)).toHaveLength(3);
   expect(tasks.spec).toMatchObject({
     ...{ completionMode: "Indexed", completions: 16, parallelism: 16 },
     ...{ backoffLimitPerIndex: 5, maxFailedIndexes: 0 },
   });
   expect(tasks.spec.backoffLimit).toBeUndefined(); // Kubernetes counts the retries of each task, not of all
-  for (const { spec } of [plan, tasks, merge]) {
+  for (const { spec } of [plan, tasks, compare, merge]) {
     expect(spec.template.spec.restartPolicy).toBe("Never"); // a policy of failures needs it
     expect(spec.template.spec.containers[0].volumeMounts).toEqual([{ name: "models", mountPath: "/models" }]);
   }
@@ -79,7 +83,12 @@ describe("what an exit status means to Kubernetes", () => {
 it("the words of each process are commands that this program accepts", async () => {
   const jobs = await jobsOf(`${LINE} --memory 512MiB --verify bytes --keep-ends 1 --max-shard-size 1GB`);
   const words = jobs.map(({ spec }) => spec.template.spec.containers[0]);
-  expect(words.map(({ command }) => command)).toEqual([["isologit"], ["isologit"], ["isologit"]]);
+  expect(words.map(({ command }) => command)).toEqual([
+    ["isologit"],
+    ["isologit"],
+    ["isologit"],
+    ["isologit"],
+  ]);
   const env = { JOB_COMPLETION_INDEX: "7" };
   const calls = [];
   for (const { args } of words) {
@@ -90,13 +99,15 @@ it("the words of each process are commands that this program accepts", async () 
   expect(calls.map(({ name, args }) => [name, ...args])).toEqual([
     ["plan", "/models/56b", "/models/56b-fp8"],
     ["convertTask", "/models/56b-fp8.plan.json"],
+    ["mergeTask", "/models/56b-fp8.plan.json"],
     ["merge", "/models/56b-fp8.plan.json"],
   ]);
   expect(calls[0]!.options).toEqual({
     ...{ to: "hf", dtype: "fp8-e4m3", keepEnds: 1, maxShardBytes: 1e9 },
     ...{ memoryBytes: 2 ** 29, threads: 2, out: "/models/56b-fp8.plan.json" },
   });
-  expect(calls[2]!.options).toEqual({ verify: "bytes", memoryBytes: 2 ** 29, threads: 2 });
+  expect(calls[2]!.options).toEqual({ memoryBytes: 2 ** 29, threads: 2 });
+  expect(calls[3]!.options).toEqual({ tasks: 16, verify: "bytes", memoryBytes: 2 ** 29, threads: 2 });
 });
 
 it.each([

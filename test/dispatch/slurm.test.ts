@@ -25,7 +25,7 @@ const SLURM = {
 echo "sbatch $*" >> asked
 script="\${!#}"
 [ -n "$REFUSE" ] && [[ $script == $REFUSE ]] && { echo "sbatch: error: no such partition" >&2; exit 1; }
-id=41; [ $script = merge.sh ] && id=42
+id=41; [ $script = merge.sh ] && id=42; [ $script = compare.sh ] && id=43
 export SLURM_CPUS_PER_TASK=3 SLURM_RESTART_COUNT=\${RESTARTS:-0}
 count=$(sed -n 's/^#SBATCH --array=0-//p' $script)
 for i in $(seq 0 \${count:-0}); do
@@ -90,7 +90,7 @@ async function dispatched(more: Partial<SlurmOptions> = {}) {
   };
 }
 
-it("submits an array, and a merge after it, and returns the report of the merge", async () => {
+it("submits an array that writes, one that compares, and a merge, and returns the report of the merge", async () => {
   const { report, folder, states, asked, linesOf } = await dispatched({
     ...{ taskWords: ["--memory", "64MiB"], mergeWords: ["--verify", "bytes"], sbatch: ["partition=long"] },
   });
@@ -99,17 +99,21 @@ it("submits an array, and a merge after it, and returns the report of the merge"
     ...[0, 1, 2].map(
       () => "isologit convert --plan plan.json --task auto/3 --memory 64MiB --threads 3 --no-progress --json",
     ),
-    "sbatch --parsable --dependency=afterok:41 --kill-on-invalid-dep=yes merge.sh",
-    "isologit merge plan.json --verify bytes --threads 3 --no-progress --json",
+    "sbatch --parsable --dependency=afterok:41 --kill-on-invalid-dep=yes compare.sh",
+    ...[0, 1, 2].map(
+      () => "isologit merge plan.json --task auto/3 --memory 64MiB --threads 3 --no-progress --json",
+    ),
+    "sbatch --parsable --dependency=afterok:43 --kill-on-invalid-dep=yes merge.sh",
+    "isologit merge plan.json --tasks 3 --verify bytes --threads 3 --no-progress --json",
   ]);
   expect(report).toMatchObject({
     engine: "slurm",
     folder,
-    jobs: { tasks: "41", merge: "42" },
+    jobs: { tasks: "41", compare: "43", merge: "42" },
     result: CONVERTED,
   });
   expect(JSON.parse(readFileSync(join(folder, "plan.json"), "utf8")).id).toBe(report!.plan);
-  expect(states).toEqual([{ type: "tasks", done: 3, running: 0, waiting: 0, failed: 0 }]);
+  expect(states).toEqual([{ type: "tasks", done: 6, running: 0, waiting: 0, failed: 0 }]);
   const options = linesOf("tasks.sh").filter((line) => line.startsWith("#SBATCH"));
   for (const option of ["array=0-2", "requeue", "partition=long", `chdir='${folder}'`, "output=task-%a.log"])
     expect(options).toContain(`#SBATCH --${option}`);
@@ -118,7 +122,7 @@ it("submits an array, and a merge after it, and returns the report of the merge"
 it("believes the status files where Slurm has forgotten the jobs", async () => {
   process.env.FORGETS = "1";
   expect((await dispatched()).report?.result).toEqual(CONVERTED);
-  process.env.FAILS = "merge *";
+  process.env.FAILS = "merge * --tasks *";
   expect((await dispatched()).error).toMatchObject({
     code: "DIGEST_MISMATCH",
     message: "merge: other bytes",
@@ -132,7 +136,7 @@ it("ends with the error of a task that fails for good, and cancels the rest", as
     ...{ code: "DIGEST_MISMATCH", exit: 3, message: "task 1: other bytes" },
     ...{ at: { tensor: "w" }, next: "fetch it" },
   });
-  expect(of("scancel")).toEqual(["scancel 41 42"]);
+  expect(of("scancel")).toEqual(["scancel 41 43 42"]);
   expect(of("scontrol")).toEqual([]); // a damaged file stays damaged
 });
 
@@ -178,14 +182,36 @@ it("cancels the jobs when it is stopped", async () => {
   setTimeout(() => stop.abort(new IsologitError("INTERRUPTED", "stopped by SIGINT")), 1500);
   const { error, of } = await dispatched({ signal: stop.signal });
   expect(error).toMatchObject({ code: "INTERRUPTED", exit: 5 });
-  expect(of("scancel")).toEqual(["scancel 41 42"]);
+  expect(of("scancel")).toEqual(["scancel 41 43 42"]);
 });
 
-it("takes back the array if Slurm refuses the merge, and reports a refusal", async () => {
-  process.env.REFUSE = "merge.sh";
+it.each([
+  ["compare.sh", "scancel 41"],
+  ["merge.sh", "scancel 41 43"],
+])("takes back the arrays if Slurm refuses %s, and reports a refusal", async (script, asked) => {
+  process.env.REFUSE = script;
   const { error, of } = await dispatched();
   expect(error).toMatchObject({ code: "IO_FAILED", message: "sbatch: sbatch: error: no such partition" });
-  expect(of("scancel")).toEqual(["scancel 41"]);
+  expect(of("scancel")).toEqual([asked]);
+});
+
+it("has no array that compares where nothing is verified", async () => {
+  const { report, of } = await dispatched({ compare: false, mergeWords: ["--verify", "off"] });
+  expect(of("sbatch")).toEqual([
+    "sbatch --parsable tasks.sh",
+    "sbatch --parsable --dependency=afterok:41 --kill-on-invalid-dep=yes merge.sh",
+  ]);
+  expect(of("isologit merge")).toEqual([
+    "isologit merge plan.json --verify off --threads 3 --no-progress --json",
+  ]);
+  expect(report?.jobs).toEqual({ tasks: "41", compare: null, merge: "42" });
+});
+
+it("ends with the error of a task that compares", async () => {
+  process.env.FAILS = "merge * --task * 2";
+  const { error, of } = await dispatched();
+  expect(error).toMatchObject({ code: "DIGEST_MISMATCH", message: "compare 2: other bytes" });
+  expect(of("scancel")).toEqual(["scancel 41 43 42"]);
 });
 
 it("submits nothing in a dry run, and names what is missing without Slurm", async () => {

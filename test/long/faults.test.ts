@@ -1,6 +1,6 @@
 /** The n-th call of the file system fails, for each n, over every command that writes, and over those that only read. */
-import { cpSync, existsSync, readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { check } from "../../src/api/check.ts";
 import { type ConvertOptions, convert } from "../../src/api/convert.ts";
@@ -11,12 +11,13 @@ import { logits } from "../../src/api/logits.ts";
 import { importance } from "../../src/api/pruning/importance.ts";
 import { prune } from "../../src/api/pruning/prune.ts";
 import { scan } from "../../src/api/scan.ts";
+import { upload } from "../../src/api/upload.ts";
 import { verify } from "../../src/api/verify.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { bytesAt, failEach, removeAll } from "../support/fault-loop.ts";
 import { CHANGES, counted, EVERY, withFault } from "../support/faulty-io.ts";
-import { workFolder } from "../support/goldens.ts";
-import { put } from "../support/hub/fake.ts";
+import { filesOf, workFolder } from "../support/goldens.ts";
+import { filesOn, put } from "../support/hub/fake.ts";
 import { noise, world } from "../support/hub/world.ts";
 import { smallModel } from "../support/small.ts";
 
@@ -108,6 +109,52 @@ describe("download", () => {
   /** The files of the repository, without the notes of the program. */
   function contentIn(path: string): ReadonlyMap<string, string> {
     return new Map([...bytesAt(path)].filter(([name]) => /^([0-9a-f]{40}\/)?[a-z]+\.[a-z]+$/.test(name)));
+  }
+});
+
+describe("upload", () => {
+  const here = world(work);
+  const REPO = "owner/mine";
+  const FILES = { "config.json": Buffer.from("{}"), "sub/model.safetensors": noise(50_000) };
+
+  it("every call: what is on the Hub is whole, and another run completes it", async () => {
+    const folder = join(here.home, "folder");
+    for (const [path, bytes] of Object.entries(FILES)) {
+      mkdirSync(dirname(join(folder, path)), { recursive: true });
+      writeFileSync(join(folder, path), bytes);
+    }
+    const run = async () => {
+      const { settings } = await here.connection({ token: "hf_right" });
+      return await upload(REPO, folder, { settings, commitFiles: 1 });
+    };
+    const counts = await counted(run);
+    expect(sentFiles()).toEqual(FILES);
+    expect(counts.get("open")).toBeGreaterThan(0);
+    for (const [call, count] of counts) {
+      for (let n = 1; n <= count; n++) {
+        here.hub.repositories.clear();
+        here.hub.objects.clear();
+        const told = `${call} ${n}`;
+        const outcome = await withFault(call, n, "EACCES", run);
+        for (const [path, bytes] of Object.entries(sentFiles()))
+          expect(bytes.equals(FILES[path as keyof typeof FILES]), told).toBe(true);
+        if (outcome.status === "rejected") {
+          expect(outcome.reason, told).toBeInstanceOf(IsologitError);
+          expect(outcome.reason.exit, `${told}: ${outcome.reason.message}`).toBe(4);
+          expect(outcome.reason.at.file, told).toMatch(/folder|sub|config|model|uploads/); // and not the repository
+        }
+        if (outcome.status === "rejected" || call === "rm") await run(); // a journal that cannot be removed is not needed
+        expect(sentFiles(), told).toEqual(FILES);
+        expect(filesOf(join(here.home, "isologit")).size, told).toBe(0); // no journal is left
+      }
+    }
+  });
+
+  /** What the repository holds. */
+  function sentFiles(): Readonly<Record<string, Buffer>> {
+    if (!here.hub.repositories.has(REPO)) return {};
+    const files = [...filesOn(here.hub, REPO)].filter(([path]) => path in FILES);
+    return Object.fromEntries(files.map(([path, { content }]) => [path, content.bytes()]));
   }
 });
 

@@ -198,9 +198,24 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
     convertPlan: async () => CONVERTED,
     convertTask: async () => TASK,
     merge: async () => CONVERTED,
+    mergeTask: async () => ({
+      ...{ plan: "plan-1", task: { index: 1, count: 4 }, source: TASK.source, destination: TASK.destination },
+      ...{
+        staged: TASK.staged,
+        compared: 12,
+        different: 0,
+        bytesRead: 2 ** 20,
+        seconds: 0.5,
+        peakRssBytes: 2 ** 27,
+      },
+    }),
     dispatchSlurm: async (_, __, { tasks }) => ({
       ...{ engine: "slurm", plan: "plan-1", tasks, folder: "/models/out.dispatch" },
-      ...{ scripts: ["tasks.sh", "merge.sh"], jobs: { tasks: "7", merge: "8" }, result: CONVERTED },
+      ...{
+        scripts: ["tasks.sh", "merge.sh"],
+        jobs: { tasks: "7", compare: "9", merge: "8" },
+        result: CONVERTED,
+      },
     }),
     dispatchK8s: async (_, { tasks }) => ({
       ...{ engine: "k8s", tasks, jobs: ["a-plan", "a-tasks", "a-merge"], manifest: "kind: Job\n" },

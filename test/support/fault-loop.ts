@@ -1,8 +1,9 @@
 /** The n-th call of the file system fails, for each n until none does. */
-import { existsSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readFileSync, rmSync, statSync } from "node:fs";
 import { expect } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
 import { sha256 } from "../../src/core/hash.ts";
+import { findLeftovers } from "../../src/io/leftovers.ts";
 import { counted, withFault } from "./faulty-io.ts";
 import { filesOf } from "./goldens.ts";
 
@@ -23,9 +24,20 @@ export function removeAll(path: string): void {
 const CODES: Readonly<Record<string, string>> = {
   EIO: "IO_FAILED",
   EACCES: "IO_FAILED",
+  EPERM: "IO_FAILED",
+  EROFS: "IO_FAILED",
   ENOSPC: "DISK_FULL",
   EDQUOT: "DISK_FULL",
 };
+
+/** What a stopped run leaves beside a destination is what `doctor` names. */
+export async function expectNamed(path: string, told: string): Promise<void> {
+  const left = [`${path}.partial`, `${path}.partial.lock`].filter(isThere);
+  expect((await findLeftovers(path)).map((leftover) => leftover.path).sort(), told).toEqual(left);
+}
+
+/** A lock is a link without a target. */
+const isThere = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 
 export interface Written {
   /** what the run writes */
@@ -68,7 +80,9 @@ export async function failEach(
       if (outcome.status === "rejected") {
         expect(outcome.reason, told).toBeInstanceOf(IsologitError);
         expect(outcome.reason.code, `${told}: ${outcome.reason.message}`).toBe(CODES[code]);
+        expect(outcome.reason.at.file, told).toBeTruthy();
         expect([before, right], told).toContainEqual(bytesAt(path));
+        await expectNamed(path, told);
         await mend();
       } else if (existsSync(`${path}.partial`)) {
         expect(bytesAt(path), told).toEqual(right); // only the rest of the staging folder could not be removed

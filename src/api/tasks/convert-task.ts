@@ -1,5 +1,4 @@
 /** `convert --task`: runs one of the tasks that a plan is divided into. */
-import { calibrateModel } from "../../calibrate/calibrate.ts";
 import type { RunOptions } from "../../checkpoint/options.ts";
 import { refuseOverlap } from "../../convert/overlap.ts";
 import { bytesWritten } from "../../convert/plan-summary.ts";
@@ -11,11 +10,10 @@ import { divisionMark } from "../../convert/tasks/source-stamps.ts";
 import { IsologitError, systemError } from "../../core/errors.ts";
 import { ignoreEvents } from "../../core/events.ts";
 import { Staging } from "../../io/staging.ts";
-import { lockTask, type Task } from "../../io/tasks.ts";
+import { lockTask, type Task } from "../../io/tasks/task-files.ts";
 import { type PluginsReport, pluginsReport } from "../../plugins/plugin.ts";
-import { searchRecipe } from "../../sensitivity/search.ts";
 import { WorkerPool } from "../../workers/pool.ts";
-import { readPlan } from "../plan-file.ts";
+import { chosenBefore, readPlan } from "../planned/plan-file.ts";
 
 /** Largest number of tasks of a plan. */
 export const MAX_TASKS = 10_000;
@@ -72,8 +70,7 @@ export async function convertTask(
   const run = await readPlan(planFile);
   const given = { ...run.options, ...options };
   const { format, planned } = await preparePlan(run.source, run.destination, given, {
-    searchRecipe: (loaded, planWith, writer) => searchRecipe(loaded, given, planWith, writer),
-    calibrate: (loaded) => calibrateModel(loaded, given),
+    ...chosenBefore(run, options),
     keep: true,
   });
   await refuseOtherPlan(planFile, planned.id);
@@ -112,7 +109,7 @@ export async function convertTask(
 }
 
 /** @throws USAGE */
-function refuseTask({ index, count }: Task): void {
+export function refuseTask({ index, count }: Task): void {
   const isValid = Number.isInteger(count) && count >= 1 && count <= MAX_TASKS;
   if (isValid && Number.isInteger(index) && index >= 0 && index < count) return;
   const expected = isValid

@@ -3,7 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { stringify } from "yaml";
 import { IsologitError, systemError } from "../../core/errors.ts";
-import { type Claim, kubernetesJobs } from "../../dispatch/k8s.ts";
+import { type Claim, type JobWords, kubernetesJobs } from "../../dispatch/k8s.ts";
 
 export interface KubernetesOptions {
   /** number of tasks */
@@ -14,12 +14,8 @@ export interface KubernetesOptions {
   readonly claims?: readonly Claim[];
   /** the words that start this program in the image; default "isologit" */
   readonly program?: readonly string[];
-  /** words of `plan`, `convert` and `merge`, to which the number of threads is added */
-  readonly words: {
-    readonly plan: readonly string[];
-    readonly task: readonly string[];
-    readonly merge: readonly string[];
-  };
+  /** words of each Job, to which the number of threads is added */
+  readonly words: JobWords;
   /** how many tasks run at the same time; default: all */
   readonly parallelism?: number;
   /** cores of each container; default 2 */
@@ -41,7 +37,7 @@ export interface KubernetesOptions {
 export interface KubernetesReport {
   readonly engine: "k8s";
   readonly tasks: number;
-  /** names of the Jobs: plan, tasks, merge */
+  /** names of the Jobs: plan, tasks, compare (if tasks compare), merge */
   readonly jobs: readonly string[];
   /** the Jobs in YAML, for `kubectl apply -f` */
   readonly manifest: string;
@@ -53,8 +49,8 @@ const GIB = 2 ** 30;
 const MAX_NAME = 52;
 
 /**
- * The Jobs of a conversion for Kubernetes (`batch/v1`): a plan, an Indexed Job of tasks with a limit of retries for each task,
- * and the merge. Pods that are drained do not count; statuses after which another run would end in the same way fail the Job.
+ * The Jobs of a conversion for Kubernetes (`batch/v1`): a plan, an Indexed Job of tasks that write and one of tasks that compare,
+ * each with a limit of retries for each task, and the merge. Pods that are drained do not count; statuses after which another run would end in the same way fail the Job.
  *
  * @param destination path as the containers see it
  * @throws USAGE for names that Kubernetes does not accept

@@ -16,7 +16,9 @@ export interface SlurmOptions extends SearchOptions {
   readonly tasks: number;
   /** the words that start this program on a node */
   readonly program: readonly string[];
-  /** further words for `convert` and for `merge` on the nodes */
+  /** tasks compare what was written, before the merge; default true */
+  readonly compare?: boolean;
+  /** further words for tasks and for `merge` on the nodes */
   readonly taskWords?: readonly string[];
   readonly mergeWords?: readonly string[];
   /** options of sbatch for all jobs, without the leading `--` */
@@ -40,7 +42,7 @@ export interface SlurmReport {
   /** files in `folder` */
   readonly scripts: readonly string[];
   /** ids of the jobs; null if nothing was submitted */
-  readonly jobs: { readonly tasks: string; readonly merge: string } | null;
+  readonly jobs: { readonly tasks: string; readonly compare: string | null; readonly merge: string } | null;
   /** what `merge` reports; null if nothing was submitted */
   readonly result: ConvertReport | null;
 }
@@ -48,7 +50,8 @@ export interface SlurmReport {
 const POLL_MS = 5000;
 
 /**
- * Runs a conversion as a job array of Slurm, with the merge as a job that depends on the array, and waits for its end.
+ * Runs a conversion under Slurm and waits for its end: an array of tasks that write, an array of tasks that compare, and the
+ * merge. Each depends on the one before.
  *
  * @param source path or `hf://` address of a checkpoint, as every node sees it
  * @param destination path on a disk that every node sees
@@ -63,7 +66,7 @@ export async function dispatchSlurm(
   options: SlurmOptions,
 ): Promise<SlurmReport> {
   const { tasks, program, taskWords = [], mergeWords = [], sbatch = [], retries = 3, signal } = options;
-  const { watch = ignoreEvents, dryRun = false, pollMs = POLL_MS } = options;
+  const { watch = ignoreEvents, dryRun = false, pollMs = POLL_MS, compare: compares = true } = options;
   if (!Number.isInteger(tasks) || tasks < 1 || tasks > MAX_TASKS)
     throw new IsologitError("USAGE", `\`tasks\` is ${tasks}, expected 1 to ${MAX_TASKS}`);
   const folder = resolve(options.workFolder ?? `${destination.replace(/\/+$/, "")}.dispatch`);
@@ -71,14 +74,16 @@ export async function dispatchSlurm(
   try {
     await mkdir(folder, { recursive: true });
     const planned = await plan(source, destination, { ...options, out: join(folder, PLAN_NAME) });
-    const scripts = slurmScripts({ folder, name, tasks, program, taskWords, mergeWords, sbatch, retries });
+    const words = { program, taskWords, mergeWords, sbatch };
+    const scripts = slurmScripts({ folder, name, tasks, compares, ...words, retries });
     for (const [file, text] of scripts) await writeFile(join(folder, file), text, { mode: 0o755 });
     const head = { engine: "slurm", plan: planned.id, tasks, folder, scripts: [...scripts.keys()] } as const;
     if (dryRun) return { ...head, jobs: null, result: null };
     signal?.throwIfAborted();
     await forgetResults(folder, tasks);
-    const jobs = await submitJobs(folder);
-    watch({ type: "submitted", jobs: [jobs.tasks, jobs.merge] });
+    const jobs = await submitJobs(folder, compares);
+    const { compare, merge } = jobs;
+    watch({ type: "submitted", jobs: [jobs.tasks, ...(compare === null ? [] : [compare]), merge] });
     const ended = await follow({
       ...{ folder, jobs, count: tasks, pollMs, signal },
       statusOf: (result) => statusAt(join(folder, `${result}.status`)),
@@ -106,7 +111,8 @@ const Printed = z.object({
 
 /** Removes what an earlier dispatch of this destination left. */
 async function forgetResults(folder: string, tasks: number): Promise<void> {
-  for (const result of ["merge", ...Array.from({ length: tasks }, (_, index) => `task-${index}`)]) {
+  const indices = Array.from({ length: tasks }, (_, index) => index);
+  for (const result of ["merge", ...indices.flatMap((index) => [`task-${index}`, `compare-${index}`])]) {
     for (const ending of ["status", "json"]) await rm(join(folder, `${result}.${ending}`), { force: true });
   }
 }
@@ -118,7 +124,7 @@ async function statusAt(file: string): Promise<number | null> {
 
 /** The report of the merge. @throws the error that a job printed */
 async function resultOf(folder: string, { failed, merge }: Ended): Promise<ConvertReport> {
-  const [result, state] = failed === null ? ["merge", merge] : [`task-${failed.index}`, failed.state];
+  const { result, state } = failed ?? { result: "merge", state: merge };
   const file = join(folder, `${result}.json`);
   const printed: unknown = await readFile(file, "utf8")
     .then(JSON.parse)

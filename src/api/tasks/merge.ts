@@ -5,14 +5,14 @@ import { IsologitError } from "../../core/errors.ts";
 import type { StrictOptions } from "../../core/finding.ts";
 import type { PromptOptions } from "../../inference/prompts.ts";
 import { stagingPath } from "../../io/destination.ts";
-import { lockDestination } from "../../io/lock.ts";
 import { pathExists } from "../../io/stamps.ts";
-import { lockTasks, refuseOtherDivision, tasksIn } from "../../io/tasks.ts";
+import { lockTasks, lockWhenFree, refuseOtherDivision, tasksIn } from "../../io/tasks/task-files.ts";
 import type { SignOptions } from "../../signing/options.ts";
+import { comparedTasks } from "../../verify/bytes/comparison-file.ts";
 import type { LimitOptions } from "../../verify/limits.ts";
 import type { ReferenceOptions, VerifyLevel } from "../../verify/options.ts";
-import { type ConvertReport, convert, convertMerged } from "../convert.ts";
-import { readPlan } from "../plan-file.ts";
+import { type ConvertReport, convertPlanned, type MergedTasks } from "../convert.ts";
+import { chosenBefore, type ReadPlan, readPlan } from "../planned/plan-file.ts";
 import type { WriteOptions } from "../write-verified.ts";
 
 /** Options of `convert` that do not decide what is written. */
@@ -27,6 +27,11 @@ export interface PlannedOptions
   readonly verify?: VerifyLevel;
 }
 
+export interface MergeOptions extends PlannedOptions {
+  /** number of tasks that compare: unless each of them has ended, the merge does not begin; default: it accepts what it finds */
+  readonly tasks?: number;
+}
+
 /**
  * Converts as a plan file says, in this process.
  *
@@ -39,8 +44,9 @@ export async function convertPlan(
   planFile: string,
   options: PlannedOptions & { readonly resume?: boolean } = {},
 ): Promise<ConvertReport> {
-  const { source, destination, options: planned } = await readPlan(planFile);
-  return await convert(source, destination, { ...planned, ...options, planFile });
+  const run = await readPlan(planFile);
+  const given = { ...run.options, ...options, planFile };
+  return await convertPlanned(run.source, run.destination, given, { chosen: chosenBefore(run, options) });
 }
 
 /**
@@ -55,29 +61,85 @@ export async function convertPlan(
  * @example
  * const { verification } = await merge("plan.json");
  */
-export async function merge(planFile: string, options: PlannedOptions = {}): Promise<ConvertReport> {
+export async function merge(
+  planFile: string,
+  { tasks: compared, ...options }: MergeOptions = {},
+): Promise<ConvertReport> {
+  if (compared !== undefined && options.verify === "off")
+    throw new IsologitError("USAGE", "`tasks` compare what was written, and `verify` is off");
   const run = await readPlan(planFile);
-  const folder = stagingPath(run.destination);
-  await using lock = await lockDestination(run.destination, { beats: true });
-  const tasks = await tasksIn(folder);
-  const count = tasks[0]?.count ?? 0;
-  refuseOtherDivision(tasks, folder, count);
-  if (count === 0 && (await isWanted(run.destination, folder, options))) {
-    const next = "run the tasks: `isologit convert --plan FILE --task I/N`";
-    throw new IsologitError("TASKS_UNFINISHED", "no task has begun", { file: folder }, { next });
-  }
-  await using _ = await lockTasks(
-    folder,
-    Array.from({ length: count }, (_, index) => ({ index, count })),
-  );
-  const signal = AbortSignal.any([lock.lost, ...(options.signal === undefined ? [] : [options.signal])]);
-  return await convertMerged(
-    run.source,
-    run.destination,
-    { ...run.options, ...options, planFile, signal, resume: true },
-    { lock, count, mark: divisionMark(run.id, run.stamps) },
-  );
+  await using tasks = await holdTasks(run, options, 0);
+  if (compared !== undefined && tasks.count > 0)
+    await refuseUncompared(stagingPath(run.destination), compared);
+  const { signal } = tasks;
+  const given = { ...run.options, ...options, planFile, signal, resume: true };
+  return await convertPlanned(run.source, run.destination, given, {
+    chosen: chosenBefore(run, options),
+    tasks,
+  });
 }
+
+/** Tasks that cannot run while they are held. */
+interface HeldTasks extends MergedTasks, AsyncDisposable {
+  /** aborted by the caller, or when another process takes the lock of the destination over */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Holds the locks of a destination and of all tasks that write into its staging folder. Their number is 0 if the destination
+ * is there already.
+ *
+ * @param waitMs wait so long for the lock of the destination
+ * @throws TASKS_UNFINISHED if no task has begun; STAGING_EXISTS, DESTINATION_BUSY
+ */
+export async function holdTasks(
+  { id, stamps, destination }: ReadPlan,
+  options: Pick<PlannedOptions, "overwrite" | "signal">,
+  waitMs: number,
+): Promise<HeldTasks> {
+  const folder = stagingPath(destination);
+  const lock = await lockWhenFree(destination, waitMs, { beats: true });
+  try {
+    const tasks = await tasksIn(folder);
+    const count = tasks[0]?.count ?? 0;
+    refuseOtherDivision(tasks, folder, count);
+    if (count === 0 && (await isWanted(destination, folder, options))) {
+      const next = "run the tasks: `isologit convert --plan FILE --task I/N`";
+      throw new IsologitError("TASKS_UNFINISHED", "no task has begun", { file: folder }, { next });
+    }
+    const held = await lockTasks(
+      folder,
+      Array.from({ length: count }, (_, index) => ({ index, count })),
+    );
+    return {
+      ...{ lock, count, mark: divisionMark(id, stamps) },
+      signal: AbortSignal.any([lock.lost, ...(options.signal === undefined ? [] : [options.signal])]),
+      async [Symbol.asyncDispose]() {
+        await held[Symbol.asyncDispose]();
+        await lock[Symbol.asyncDispose]();
+      },
+    };
+  } catch (error) {
+    await lock[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** @throws TASKS_UNFINISHED */
+async function refuseUncompared(folder: string, count: number): Promise<void> {
+  const tasks = (await comparedTasks(folder)).filter((task) => task.count === count);
+  const ended = new Set(tasks.map(({ index }) => index));
+  const left = Array.from({ length: count }, (_, index) => index).filter((index) => !ended.has(index));
+  if (left.length === 0) return;
+  const listed = left.slice(0, FEW_TASKS).map((index) => `${index}/${count}`);
+  const more = left.length > FEW_TASKS ? `, and ${left.length - FEW_TASKS} more` : "";
+  const message = `tasks have not compared their share: ${listed.join(", ")}${more}`;
+  const next = "run them: `isologit merge FILE --task I/N`";
+  throw new IsologitError("TASKS_UNFINISHED", message, { file: folder }, { next });
+}
+
+/** Tasks that a message names. */
+const FEW_TASKS = 16;
 
 /** Without tasks, only a destination that an earlier merge finished needs no work. */
 async function isWanted(

@@ -38,16 +38,16 @@ export const TASK_FLAGS = flagGroup("Tasks:", {
       "with --plan, write only the share I of N, counted from 0; auto, or auto/N, takes I from the array of Slurm or the Indexed Job of Kubernetes in which the process runs; `merge` completes the work",
     read: readTask,
   },
-});
-
-const DISPATCH = "Dispatch options:";
-
-export const DISPATCH_FLAGS = flagGroup(DISPATCH, {
   tasks: {
     spec: "--tasks <n>",
     about: "number of tasks that the conversion is divided into",
     read: integerReader(1, 10_000),
   },
+});
+
+const DISPATCH = "Dispatch options:";
+
+export const DISPATCH_FLAGS = flagGroup(DISPATCH, {
   program: {
     spec: "--program <words>",
     about: "words that start isologit on a node or in the image",

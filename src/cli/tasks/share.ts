@@ -1,8 +1,8 @@
-/** `convert --plan FILE --task I/N`: writes one share of a plan. */
+/** `convert --plan FILE --task I/N` writes one share of a plan, and `merge PLAN --task I/N` compares one. */
 
 import { IsologitError } from "../../core/errors.ts";
 import { escapeControls, formatBytes, formatQuantity } from "../../core/figures.ts";
-import type { TaskReport } from "../../index.ts";
+import type { MergeTaskReport, TaskReport } from "../../index.ts";
 import type { Outcome } from "../command.ts";
 import { longName } from "../flag.ts";
 import type { GivenTask } from "../flags/tasks.ts";
@@ -10,25 +10,34 @@ import { FLAGS, type FlagName, type Flags, MACHINE, OUTPUT } from "../options.ts
 import { factTable, formatDuration, type View } from "../render.ts";
 import type { Session } from "../session.ts";
 
-/** Flags that a task accepts: the plan decides what is written, and `merge` verifies. */
+/** Flags that every task accepts: the plan decides what is written, and `merge` verifies. */
 const OF_TASKS: readonly FlagName[] = [
-  ...(["plan", "task", "overwrite", "resume", "directIo", "plugin", "events"] as const),
+  ...(["task", "overwrite", "directIo", "plugin", "events"] as const),
   ...MACHINE,
   ...OUTPUT,
 ];
 
 /** @throws USAGE */
 export function refuseForTask(flags: Flags, positionals: readonly unknown[]): void {
-  const refuse = (what: string) => {
-    const next = "give it to `isologit plan` or to `isologit merge`";
-    throw new IsologitError("USAGE", `${what} has no meaning with --task`, {}, { next });
-  };
   if (flags.plan === undefined) throw new IsologitError("USAGE", "--task needs --plan");
-  if (positionals.length > 0) refuse("SRC");
+  if (positionals.length > 0) refuse("SRC", "give it to `isologit plan`");
+  refuseOthers(flags, [...OF_TASKS, "plan", "resume"], "give it to `isologit plan` or to `isologit merge`");
+}
+
+/** @throws USAGE */
+export function refuseForMergeTask(flags: Flags): void {
+  refuseOthers(flags, OF_TASKS, "give it to the merge that follows");
+}
+
+function refuseOthers(flags: Flags, accepted: readonly FlagName[], next: string): void {
   for (const name of Object.keys(flags) as FlagName[]) {
     // flags have no other keys
-    if (!OF_TASKS.includes(name)) refuse(longName(FLAGS[name]));
+    if (!accepted.includes(name)) refuse(longName(FLAGS[name]), next);
   }
+}
+
+function refuse(what: string, next: string): never {
+  throw new IsologitError("USAGE", `${what} has no meaning with --task`, {}, { next });
 }
 
 /** Variables with which an engine numbers the tasks of one job. */
@@ -100,6 +109,29 @@ function taskText(report: TaskReport, view: View): readonly string[] {
     ...factTable(view, [
       ["written", `${formatQuantity(tensors - kept, "tensor")}, ${formatBytes(report.bytesWritten)}`],
       ["earlier run", kept === 0 ? null : `${formatQuantity(kept, "tensor")} were there already`],
+      ["read", formatBytes(report.bytesRead)],
+      ["time", formatDuration(report.seconds)],
+      ["plan", view.verbose ? escapeControls(report.plan) : null],
+    ]),
+  ];
+}
+
+export function mergeTaskOutcome(report: MergeTaskReport): Outcome {
+  return { report, exit: 0, text: (view) => mergeTaskText(report, view) };
+}
+
+function mergeTaskText(report: MergeTaskReport, view: View): readonly string[] {
+  const { task, compared, different, staged } = report;
+  const name = `task ${task.index}/${task.count}`;
+  const headline = `${name}: compared ${formatQuantity(compared, "tensor")} in ${escapeControls(staged)}`;
+  if (view.quiet) return [headline];
+  return [
+    headline,
+    ...factTable(view, [
+      [
+        "different",
+        different === 0 ? "none" : `${formatQuantity(different, "tensor")}: \`merge\` names them`,
+      ],
       ["read", formatBytes(report.bytesRead)],
       ["time", formatDuration(report.seconds)],
       ["plan", view.verbose ? escapeControls(report.plan) : null],

@@ -1,7 +1,8 @@
 /** Divides the jobs of a plan between tasks, and finds out which tasks have not written their share. */
 import { tensorKey } from "../../core/checkpoint.ts";
 import { bytesOf } from "../../core/dtype.ts";
-import type { Task } from "../../io/tasks.ts";
+import { divideByBytes } from "../../io/tasks/divide.ts";
+import type { Task } from "../../io/tasks/task-files.ts";
 import { bytesOfJob } from "../held-tensors.ts";
 import { isStored } from "../run.ts";
 import type { Job, Plan } from "../types.ts";
@@ -12,19 +13,9 @@ import type { Job, Plan } from "../types.ts";
  * together, because they are read together. A plan of few tensors leaves tasks without a job.
  */
 export function divideJobs({ jobs }: Pick<Plan, "jobs">, count: number): readonly (readonly Job[])[] {
-  const units = unitsOf(jobs);
-  // the same on every machine: not with the memory of this one
-  const total = jobs.reduce((sum, job) => sum + bytesOfJob(job, 0), 0);
-  const shares = Array.from({ length: count }, (): Job[] => []);
-  let at = 0;
-  for (const unit of units) {
-    const bytes = unit.reduce((sum, job) => sum + bytesOfJob(job, 0), 0);
-    const middle = at + bytes / 2; // a unit belongs to the task in whose part of the bytes its middle lies
-    const index = total === 0 ? 0 : Math.min(count - 1, Math.floor((middle * count) / total));
-    shares[index]!.push(...unit);
-    at += bytes;
-  }
-  return shares;
+  // 0: the same on every machine, and not with the memory of this one
+  const bytesOfUnit = (unit: readonly Job[]) => unit.reduce((sum, job) => sum + bytesOfJob(job, 0), 0);
+  return divideByBytes(unitsOf(jobs), bytesOfUnit, count).map((units) => units.flat());
 }
 
 /** Jobs that one task must run together. */

@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { CommitOutput, RepoId } from "@huggingface/hub";
-import { IsologitError } from "../../core/errors.ts";
+import { IsologitError, systemError } from "../../core/errors.ts";
 import { type Connection, callHub, type RequestSubject } from "../connection.ts";
 import type { HubFile, Listing } from "../files.ts";
 import { listRevision } from "../read/listing.ts";
@@ -120,10 +120,24 @@ async function makeCommit(
   });
   return await callHub(connection, subject, async () => {
     for (;;) {
-      const step = await steps.next();
+      const step = await steps.next().catch((error) => {
+        throw fileError(error, part); // the library opens and reads the files
+      });
       if (step.done) return step.value;
     }
   });
+}
+
+/** Codes of errors of files; those of connections are others. */
+const OF_FILES = ["ENOENT", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "EIO", "ESTALE", "EMFILE", "ENFILE"];
+
+/** An error of the file system, with a file; a failed read does not name it. Other errors stay as they are. */
+function fileError(error: NodeJS.ErrnoException, part: readonly LocalFile[]): unknown {
+  if (!OF_FILES.includes(error.code ?? "") || error.syscall === "connect") return error;
+  const files = part.flatMap(({ content }) => ("file" in content ? [content.file] : []));
+  const [first = "the files", ...others] = files;
+  const named = others.length === 0 ? first : `${first} or one of ${others.length} more files`;
+  return systemError(error, { file: error.path ?? named });
 }
 
 /** Whether the Hub made a commit although the connection failed before its answer. */

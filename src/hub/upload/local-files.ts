@@ -27,7 +27,11 @@ export async function listLocalFiles(
   choice: PathPatterns,
 ): Promise<readonly LocalFile[]> {
   const store = await fileStore(path);
-  const single = (await stat(path)).isFile();
+  const about = (file: string) =>
+    stat(file).catch((error) => {
+      throw systemError(error, { file });
+    });
+  const single = (await about(path)).isFile();
   const wanted = pathFilter(choice);
   const files = (await store.list()).filter((file) => single || wanted(file.path));
   if (files.length === 0) throw new IsologitError("NOT_FOUND", "there is no file to upload", { file: path });
@@ -35,9 +39,7 @@ export async function listLocalFiles(
     files.map(async (file) => {
       const from = single ? path : join(path, file.path);
       const to = single ? inRepo || basename(path) : inRepo === "" ? file.path : `${inRepo}/${file.path}`;
-      const { size, mtimeMs } = await stat(from).catch((error) =>
-        Promise.reject(systemError(error, { file: from })),
-      );
+      const { size, mtimeMs } = await about(from);
       return { path: safePath(to, { file: from }), size, mtimeMs, content: { file: from } };
     }),
   );

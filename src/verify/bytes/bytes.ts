@@ -1,24 +1,13 @@
 /** The bytes rung: reads both sides by role and compares every item. The result has the content roots of both sides. */
-import {
-  isSameForm,
-  type LoadedModel,
-  type ModelWithScales,
-  storedRole,
-  withDecodedValues,
-} from "../../checkpoint/load.ts";
+import { isSameForm, type LoadedModel, storedRole } from "../../checkpoint/load.ts";
 import type { Tensor } from "../../core/checkpoint.ts";
 import { contentRoot, type Leaf } from "../../core/content-root.ts";
 import { bytesOf, isNumeric } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
-import type { Watch } from "../../core/events.ts";
 import type { Finding } from "../../core/finding.ts";
 import { remark } from "../../core/finding.ts";
-import { findFirstDifference } from "../../core/first-difference.ts";
-import { Sources } from "../../core/read.ts";
-import { sealFinder } from "../../core/sealed-spans.ts";
 import { replicaError } from "../../families/match.ts";
-import { layerReporter, type MatchedModel, type Replica } from "../../families/model.ts";
-import type { BandWorker, WorkerPool } from "../../workers/pool.ts";
+import type { MatchedModel, Replica } from "../../families/model.ts";
 import {
   type ComparedItem,
   comparedItem,
@@ -27,7 +16,17 @@ import {
   roleDifference,
 } from "./compared-items.ts";
 import { type EmptyRole, emptyRoleFindings } from "./empty-roles.ts";
-import { type ComparedContent, ItemComparison, type ItemContext } from "./item-comparison.ts";
+import { recastRole } from "./item-comparison.ts";
+import {
+  type BytesOptions,
+  comparePieces,
+  type ItemResult,
+  isKnown,
+  itemPiece,
+  openContext,
+  piecesOf,
+  resultsIn,
+} from "./pieces.ts";
 import { errorOf, type RecastError, type TensorError } from "./recast-error.ts";
 import { judgeLoss, judgeScale, type RecastRole } from "./scales.ts";
 import { compareUnusedScales } from "./unused-scales.ts";
@@ -41,6 +40,8 @@ export interface BytesResult {
   readonly compared: number;
   readonly recast: number;
   readonly bytes: number;
+  /** pieces that were not read, because their comparison was known */
+  readonly known: number;
   /** in order of execution; scales that no role reads come last */
   readonly differences: readonly RoleDifference[];
   /** for each recast role, how far it is from the role of a */
@@ -51,17 +52,6 @@ export interface BytesResult {
   readonly notNearest: ReadonlySet<string>;
   /** findings that do not change the verdict */
   readonly findings: readonly Finding[];
-}
-
-interface BytesOptions {
-  readonly a: ModelWithScales;
-  readonly b: ModelWithScales;
-  readonly pool: WorkerPool;
-  /** b was written by this version from a: scales must equal amax / max. Other tools may choose larger scales */
-  readonly strictScales: boolean;
-  readonly phase: "bytes" | "measure";
-  readonly watch: Watch;
-  readonly signal: AbortSignal | undefined;
 }
 
 /** Number of bytes that the rung reads, both sides. */
@@ -94,17 +84,18 @@ function bytesOfRoles(a: LoadedModel, b: LoadedModel, isCounted: typeof isSameFo
  * @throws DIGEST_MISMATCH, naming the chunk, for a tensor that differs from the digests of its own checkpoint
  */
 export async function compareBytes(options: BytesOptions): Promise<BytesResult> {
-  const { pool, strictScales, signal } = options;
+  const { strictScales } = options;
   await using context = openContext(options);
-  const { a, b, sources } = context;
+  const { a, b } = context;
   const leaves: { a: Leaf[]; b: Leaf[] } = { a: [], b: [] };
   const unused = compareUnusedScales(a, b, strictScales);
   const differences: RoleDifference[] = [...unused.differences];
   const findings: Finding[] = [...unused.findings];
   let bytes = 0;
   const dead: EmptyRole[] = [];
-  const items = [...a.roles.values()].map((role) => comparedItem(role, a, b));
-  const compared = await compareItems(context, options, [...items, ...unused.both.map(({ item }) => item)]);
+  const { items, pieces } = piecesOf(context, unused);
+  const found = await comparePieces(context, options, pieces);
+  const compared = resultsIn(found, pieces);
   for (const { item, result } of compared) {
     const { role, a: from, b: to } = item;
     bytes += result.bytes;
@@ -118,11 +109,9 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
   differences.push(...judged.differences);
   findings.push(...judged.findings);
   findings.push(...emptyRoleFindings(dead, items.length));
-  for (const side of ["a", "b"] as const) {
-    await pool.each(context[side].replicas, async (replica, worker) => {
-      const difference = await replicaDifference(context[side], replica, sources[side], worker, signal);
-      if (difference !== null) differences.push(difference);
-    });
+  for (const { key, side, replica } of pieces.filter((piece) => piece.kind === "copy")) {
+    const index = found.copies.get(key)!; // each piece has been compared
+    if (index >= 0) differences.push(replicaDifference(context[side], replica, index));
   }
   const roots = {
     a: contentRoot(a.settings, leaves.a),
@@ -135,6 +124,7 @@ export async function compareBytes(options: BytesOptions): Promise<BytesResult> 
     compared: items.length,
     recast: judged.errors.size,
     bytes,
+    known: pieces.filter(({ key }) => isKnown(options, key)).length,
     ...judged,
     differences: inOrder(differences, items),
     findings: findings.sort(byMessage),
@@ -151,7 +141,8 @@ export async function measureRecasts(options: BytesOptions): Promise<RecastMeasu
   const items = [...a.roles.values()]
     .map((role) => comparedItem(role, a, b))
     .filter(({ isRecast }) => isRecast);
-  const compared = await compareItems(context, options, items);
+  const pieces = items.map(itemPiece);
+  const compared = resultsIn(await comparePieces(context, options, pieces), pieces);
   const { errors, error, differences, findings } = judgeItems(compared, options.strictScales);
   return { errors, error, differences: inOrder(differences, items), findings: [...findings].sort(byMessage) };
 }
@@ -165,48 +156,10 @@ function inOrder(differences: readonly RoleDifference[], items: readonly Compare
   return [...differences].sort((x, y) => at(x) - at(y) || (x.key < y.key ? -1 : 1));
 }
 
-/** What comparisons of items share, with open files. */
-function openContext({ strictScales, phase, watch, signal, ...models }: BytesOptions) {
-  const [a, b] = [withDecodedValues(models.a), withDecodedValues(models.b)];
-  const seals = { a: sealFinder(a.checkpoint), b: sealFinder(b.checkpoint) };
-  const sources = { a: new Sources(a.checkpoint.store), b: new Sources(b.checkpoint.store) };
-  const close = async () => {
-    await sources.a[Symbol.asyncDispose]();
-    await sources.b[Symbol.asyncDispose]();
-  };
-  const advance = (bytes: number) => watch({ type: "advance", phase, bytes });
-  return { a, b, sources, seals, strictScales, advance, signal, [Symbol.asyncDispose]: close };
-}
-
-/** An item with the result of its comparison. */
-interface ItemResult {
-  readonly item: ComparedItem;
-  readonly result: ComparedContent;
-}
-
-/**
- * Compares items in worker threads, the last first: forward passes follow, and they find the first layers in the page cache.
- *
- * @returns the results, in the order of the items
- */
-async function compareItems(
-  context: ItemContext,
-  { pool, watch }: BytesOptions,
-  items: readonly ComparedItem[],
-): Promise<readonly ItemResult[]> {
-  const reportLayer = layerReporter(context.a, watch);
-  const results = new Map<ComparedItem, ComparedContent>();
-  await pool.each(items.toReversed(), async (item, worker) => {
-    results.set(item, await new ItemComparison(context, worker, item).compare());
-    reportLayer(item.role);
-  });
-  return items.map((item) => ({ item, result: results.get(item)! })); // each job has run
-}
-
 /** Judges the differences, the scales and the losses of compared items. */
 function judgeItems(compared: readonly ItemResult[], strictScales: boolean) {
   const recasts = compared.flatMap(({ item, result }) =>
-    result.cast === null ? [] : [{ item, cast: result.cast, message: result.message }],
+    result.cast === null ? [] : [{ item, cast: recastRole(item, result.cast), message: result.message }],
   );
   const casts = recasts.filter(({ message }) => message === null);
   const { differences, findings } = judgeCasts(casts, strictScales);
@@ -253,17 +206,11 @@ function notNearestFindings(casts: readonly RecastRole[]): readonly Finding[] {
   return [remark("codes-not-nearest", text)];
 }
 
-/** Copies of a tensor on other ranks must be equal: a role is read from one rank, so the other rungs do not read the copies. */
-async function replicaDifference(
-  { tensors, holds, roles }: MatchedModel,
+function replicaDifference(
+  { holds, roles }: MatchedModel,
   { tensor, of, tied }: Replica,
-  sources: Sources,
-  worker: BandWorker,
-  signal: AbortSignal | undefined,
-): Promise<RoleDifference | null> {
-  const buffer = worker.buffers[0]!.bytes;
-  const index = await findFirstDifference(tensors.get(tensor)!, tensors.get(of)!, sources, buffer, signal);
-  if (index < 0) return null;
+  index: number,
+): RoleDifference {
   const role = roles.get(holds.get(tensor)![0]!)!;
   const message = tied
     ? replicaError({ tensor, of, tied }, index).message

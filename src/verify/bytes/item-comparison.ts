@@ -27,7 +27,7 @@ import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
 import { BlockScaleCheck } from "./block-scales.ts";
 import { type ComparedItem, type ComparedSide, storedWidth } from "./compared-items.ts";
 import { ErrorMeter } from "./recast-error.ts";
-import type { RecastRole } from "./scales.ts";
+import type { RecastMeasures, RecastRole } from "./scales.ts";
 
 /** What comparisons of items share. */
 export interface ItemContext {
@@ -42,7 +42,7 @@ export interface ItemContext {
   readonly signal: AbortSignal | undefined;
 }
 
-/** The result of one comparison. */
+/** The result of one comparison: plain data, which another process can judge. */
 export interface ComparedContent {
   /** SHA-256 of the elements of both sides, for their leaves */
   readonly a: string;
@@ -52,7 +52,7 @@ export interface ComparedContent {
   /** how the two sides differ; null: not at all */
   readonly message: string | null;
   /** null if b was not recast from a */
-  readonly cast: RecastRole | null;
+  readonly cast: RecastMeasures | null;
   /** all elements of a are 0 or NaN */
   readonly dead: EmptyKind | null;
 }
@@ -140,7 +140,14 @@ export class ItemComparison {
     return {
       ...{ a: digestA, b: digestB, message },
       bytes: count * (storedWidth(from) + storedWidth(to)),
-      cast: errors && { ...this.#result(amax, loss, notNearest, count), isRelabelled, ...errors.finish() },
+      cast: errors && {
+        amax: this.#realAmax(amax),
+        loss,
+        notNearest,
+        count,
+        isRelabelled,
+        ...errors.finish(),
+      },
       dead: dead ?? null,
     };
   }
@@ -235,11 +242,8 @@ export class ItemComparison {
       : `element ${firstBad} is not a rounding of the source with the stored scale`;
   }
 
-  #result(amax: number, loss: Loss, notNearest: number, count: number) {
-    const { a: from, b: to, role } = this.#item;
-    const real = Math.fround(amax * (scaleIn(from) ?? 1));
-    const { tensor } = to;
-    return { role, tensor, to: castDType(to), scale: scaleIn(to), amax: real, loss, notNearest, count };
+  #realAmax(amax: number): number {
+    return Math.fround(amax * (scaleIn(this.#item.a) ?? 1));
   }
 
   /** @param rows 0 if rows are not examined */
@@ -284,6 +288,11 @@ export class ItemComparison {
       },
     );
   }
+}
+
+/** A recast item with what its bands gave. */
+export function recastRole({ role, b }: ComparedItem, measures: RecastMeasures): RecastRole {
+  return { ...measures, role, tensor: b.tensor, to: castDType(b), scale: scaleIn(b) };
 }
 
 /** Whether a side has decoded FNUZ codes. */

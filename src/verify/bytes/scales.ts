@@ -26,14 +26,18 @@ import type { Loss } from "../../workers/calls.ts";
 import { type CodeDType, roundingBound } from "../../workers/code-bound.ts";
 import type { ErrorSums, LossyPart, RecastError, TensorError } from "./recast-error.ts";
 
-/** A recast role, with the results of its bands. */
-export interface RecastRole {
+/** A recast role, with what its bands gave. */
+export interface RecastRole extends RecastMeasures {
   readonly role: Role | null;
   /** the stored tensor of the destination that holds it */
   readonly tensor: string;
   readonly to: FloatDType | CodeDType | DecodedBlock;
   /** stored scale; null where there is none */
   readonly scale: number | null;
+}
+
+/** What the bands of a recast role gave. */
+export interface RecastMeasures {
   /** largest |w| of the source with the source's scale applied, F32 */
   readonly amax: number;
   readonly loss: Loss;

@@ -63,6 +63,7 @@ export const dispatch = defineCommand<Omit<SlurmOptions, "pollMs"> & KubernetesO
     ...OF_PLAN,
     "verify",
     "strict",
+    "tasks",
     ...DISPATCH,
     ...MACHINE,
     "overwrite",
@@ -95,6 +96,7 @@ export const dispatch = defineCommand<Omit<SlurmOptions, "pollMs"> & KubernetesO
       ...options,
       ...{ tasks, program: options.program ?? [process.execPath, process.argv[1]!] }, // this program's own file
       ...(to !== undefined && { to }),
+      compare: flags.verify !== "off",
       taskWords: flagWords(asked, OF_TASK, true),
       mergeWords: flagWords(asked, OF_MERGE, true),
     });
@@ -124,12 +126,16 @@ function slurmOutcome(report: SlurmReport): Outcome {
   const rows = (view: View) =>
     factTable(view, [
       ["folder", escapeControls(folder)],
-      ["jobs", jobs === null ? "nothing was submitted" : `tasks ${jobs.tasks}, merge ${jobs.merge}`],
+      ["jobs", jobs === null ? "nothing was submitted" : jobsText(jobs)],
       ["submit", jobs === null ? scripts.map((script) => `sbatch ${script}`).join(", then ") : null],
     ]);
   if (result === null) return { report, exit: 0, text: rows };
   const { text, report: _, ...outcome } = convertOutcome("convert", result);
   return { ...outcome, report, text: (view) => [...text(view), ...(view.quiet ? [] : rows(view))] };
+}
+
+function jobsText({ tasks, compare, merge }: NonNullable<SlurmReport["jobs"]>): string {
+  return [`tasks ${tasks}`, ...(compare === null ? [] : [`compare ${compare}`]), `merge ${merge}`].join(", ");
 }
 
 async function toKubernetes(
@@ -143,6 +149,8 @@ async function toKubernetes(
   const { image, tasks } = options;
   if (image === undefined) throw new IsologitError("USAGE", "--image is missing");
   const plan = `${destination.replace(/\/+$/, "")}.plan.json`;
+  const share = ["--task", `auto/${tasks}`, ...flagWords(flags, OF_TASK, false)];
+  const compares = flags.verify !== "off";
   const report = await library.dispatchK8s(destination, {
     ...options,
     image,
@@ -155,8 +163,14 @@ async function toKubernetes(
         plan,
         ...flagWords(flags, [...OF_PLAN, "memory", "backend", "device"], false),
       ],
-      task: ["convert", "--plan", plan, "--task", `auto/${tasks}`, ...flagWords(flags, OF_TASK, false)],
-      merge: ["merge", plan, ...flagWords(flags, OF_MERGE, false)],
+      task: ["convert", "--plan", plan, ...share],
+      ...(compares && { compare: ["merge", plan, ...share] }),
+      merge: [
+        "merge",
+        plan,
+        ...(compares ? ["--tasks", String(tasks)] : []),
+        ...flagWords(flags, OF_MERGE, false),
+      ],
     },
   });
   const { out } = options;

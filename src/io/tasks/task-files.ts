@@ -2,10 +2,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { IsologitError } from "../core/errors.ts";
-import { stagingPath } from "./destination.ts";
-import { type Lock, lockAt, lockDestination } from "./lock.ts";
-import { pathExists } from "./stamps.ts";
+import { IsologitError } from "../../core/errors.ts";
+import { stagingPath } from "../destination.ts";
+import { type Lock, type LockOptions, lockAt, lockDestination } from "../lock.ts";
+import { pathExists } from "../stamps.ts";
 
 /** One of several processes that run a plan together. */
 export interface Task {
@@ -49,6 +49,28 @@ export function refuseOtherDivision(tasks: readonly Task[], folder: string, coun
 const BEGIN_MS = 30_000;
 
 /**
+ * Locks a destination as soon as no other process holds it.
+ *
+ * @throws DESTINATION_BUSY after `waitMs`
+ */
+export async function lockWhenFree(
+  destination: string,
+  waitMs: number,
+  options: LockOptions = {},
+): Promise<Lock> {
+  const limit = performance.now() + waitMs;
+  for (;;) {
+    const lock = await lockDestination(destination, options).catch((error) => {
+      const isBusy = error instanceof IsologitError && error.code === "DESTINATION_BUSY";
+      if (!isBusy || performance.now() > limit) throw error;
+      return null;
+    });
+    if (lock !== null) return lock;
+    await sleep(50 + Math.random() * 200);
+  }
+}
+
+/**
  * Locks a task. While tasks run, no process may hold the lock of the whole destination: it would publish, replace or remove
  * what they write.
  *
@@ -57,21 +79,12 @@ const BEGIN_MS = 30_000;
 export async function lockTask(destination: string, task: Task): Promise<Lock> {
   const lock = await lockAt(join(stagingPath(destination), taskLock(task)), { beats: true });
   try {
-    const limit = performance.now() + BEGIN_MS;
-    for (;;) {
-      const whole = await lockDestination(destination).catch((error) => {
-        const isBusy = error instanceof IsologitError && error.code === "DESTINATION_BUSY";
-        if (!isBusy || performance.now() > limit) throw error;
-        return null;
-      });
-      await whole?.[Symbol.asyncDispose]();
-      if (whole !== null && (await lock.isHeld())) return lock;
-      if (whole !== null)
-        throw new IsologitError("DESTINATION_BUSY", "another process removed its staging folder", {
-          file: stagingPath(destination),
-        });
-      await sleep(50 + Math.random() * 200);
-    }
+    const whole = await lockWhenFree(destination, BEGIN_MS);
+    await whole[Symbol.asyncDispose]();
+    if (await lock.isHeld()) return lock;
+    throw new IsologitError("DESTINATION_BUSY", "another process removed its staging folder", {
+      file: stagingPath(destination),
+    });
   } catch (error) {
     await lock[Symbol.asyncDispose]();
     throw error;

@@ -3,14 +3,21 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { z } from "zod";
-import { refuseChangedSource, type SourceStamp, stampSource } from "../convert/tasks/source-stamps.ts";
-import type { Plan } from "../convert/types.ts";
-import { FNUZ_HANDLINGS, RECAST_TARGETS } from "../core/dtype.ts";
-import { IsologitError, systemError } from "../core/errors.ts";
-import { isHubAddress } from "../io/address.ts";
-import { WEIGHT_SCALES } from "../plugins/quantization-dialect.ts";
-import { CALIBRATION_RULES } from "../quantization/calibration.ts";
-import type { SearchOptions } from "../sensitivity/options.ts";
+import { calibrateModel } from "../../calibrate/calibrate.ts";
+import type { RunOptions as MachineOptions } from "../../checkpoint/options.ts";
+import { CalibrationRecord } from "../../convert/conversion-record.ts";
+import type { Choosing } from "../../convert/prepare.ts";
+import { refuseChangedSource, type SourceStamp, stampSource } from "../../convert/tasks/source-stamps.ts";
+import type { Plan } from "../../convert/types.ts";
+import { FNUZ_HANDLINGS, RECAST_TARGETS } from "../../core/dtype.ts";
+import { IsologitError, systemError } from "../../core/errors.ts";
+import type { Recipe as FamilyRecipe } from "../../families/family.ts";
+import { isHubAddress } from "../../io/address.ts";
+import { WEIGHT_SCALES } from "../../plugins/quantization-dialect.ts";
+import { CALIBRATION_RULES, type Calibration } from "../../quantization/calibration.ts";
+import type { SearchOptions } from "../../sensitivity/options.ts";
+import type { RecipeSearch } from "../../sensitivity/report.ts";
+import { searchRecipe } from "../../sensitivity/search.ts";
 
 const count = z.int().nonnegative();
 const text = z.string();
@@ -50,6 +57,37 @@ const RunOptions = z.strictObject({
 
 type RunOptions = z.infer<typeof RunOptions>;
 
+const Recipe = z.strictObject({
+  id: text,
+  source: text.exactOptional(),
+  keepEnds: count,
+  cast: z.array(text).readonly(),
+  keep: z.array(text).readonly().exactOptional(),
+  keepLayers: z.array(count).readonly().exactOptional(),
+  keepBefore: z
+    .array(z.strictObject({ kind: text, next: text }))
+    .readonly()
+    .exactOptional(),
+  types: z.record(text, z.array(text).readonly()).exactOptional(),
+}) satisfies z.ZodType<FamilyRecipe>;
+
+const scales = z.record(text, z.number().positive());
+
+/** What forward passes of the source found when the conversion was planned: no other process runs them again. */
+const Chosen = z.strictObject({
+  /** for `recipe` "auto" */
+  recipe: Recipe.exactOptional(),
+  /** for `calibrate`: scales by role key */
+  calibration: z
+    .strictObject({
+      record: CalibrationRecord,
+      inputs: scales,
+      cached: scales,
+      warnings: z.array(text).readonly(),
+    })
+    .exactOptional(),
+});
+
 const Stamp = z.strictObject({ path: text, size: count, modified: text.regex(/^\d+$/) });
 
 /** The form of a plan file, as far as it is read. */
@@ -59,6 +97,7 @@ const PlanFile = z.object({
     source: text,
     destination: text,
     options: RunOptions,
+    chosen: Chosen.exactOptional(),
     stamps: z.array(Stamp).readonly(),
   }),
 });
@@ -71,8 +110,19 @@ export interface PlannedRun {
   readonly destination: string;
   /** the options of the plan, without those of the machine */
   readonly options: Readonly<Record<string, unknown>>;
+  /** what forward passes of the source found for `recipe` "auto" and `calibrate`; absent: no pass ran */
+  readonly chosen?: ChosenByRuns;
   /** sizes and times of the files that the plan reads; none of a revision on the Hub, which cannot change */
   readonly stamps: readonly SourceStamp[];
+}
+
+/** A recipe, and scales by role key. */
+interface ChosenByRuns {
+  readonly recipe?: FamilyRecipe;
+  readonly calibration?: Omit<Calibration, "inputs" | "cached"> & {
+    readonly inputs: Readonly<Record<string, number>>;
+    readonly cached: Readonly<Record<string, number>>;
+  };
 }
 
 /** A plan file that was read. */
@@ -90,6 +140,7 @@ export async function plannedRun(
   destination: string,
   given: SearchOptions,
   planned: Plan,
+  { recipe, calibration }: { readonly recipe: FamilyRecipe | null; readonly calibration: Calibration | null },
 ): Promise<PlannedRun> {
   const place = isHubAddress(source) ? planned.source.checkpoint.store.url : resolve(source);
   const names = Object.keys(RunOptions.shape) as (keyof RunOptions)[]; // the schema has no other keys
@@ -100,11 +151,44 @@ export async function plannedRun(
     const value = options[name];
     if (typeof value === "string" && existsSync(value)) options[name] = resolve(value);
   }
+  const chosen = {
+    ...(recipe !== null && { recipe }),
+    ...(calibration !== null && {
+      calibration: {
+        ...calibration,
+        inputs: Object.fromEntries(calibration.inputs),
+        cached: Object.fromEntries(calibration.cached),
+      },
+    }),
+  };
   return {
     source: place,
     destination: resolve(destination),
     options,
+    ...(Object.keys(chosen).length > 0 && { chosen }),
     stamps: await stampSource(source, planned),
+  };
+}
+
+/** The choices of a plan file. The id of the plan covers them. */
+export function chosenBefore(
+  { options, chosen = {} }: ReadPlan,
+  machine: MachineOptions,
+): Choosing<RecipeSearch | null> {
+  const { recipe, calibration } = chosen;
+  return {
+    searchRecipe: async (model, planWith, writer) =>
+      recipe === undefined
+        ? await searchRecipe(model, { ...options, ...machine }, planWith, writer)
+        : { recipe, search: null },
+    calibrate: async (model) =>
+      calibration === undefined
+        ? await calibrateModel(model, { ...options, ...machine })
+        : {
+            ...calibration,
+            inputs: new Map(Object.entries(calibration.inputs)),
+            cached: new Map(Object.entries(calibration.cached)),
+          },
   };
 }
 

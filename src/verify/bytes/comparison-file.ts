@@ -1,0 +1,127 @@
+/** What the tasks of the bytes rung found, as files: one process judges the comparisons of all tasks. */
+import { randomBytes } from "node:crypto";
+import { readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { systemError } from "../../core/errors.ts";
+import { canonicalJson, sha256 } from "../../core/hash.ts";
+import type { Store } from "../../core/io.ts";
+import { pathExists } from "../../io/stamps.ts";
+import type { Task } from "../../io/tasks/task-files.ts";
+import type { ComparedContent } from "./item-comparison.ts";
+import type { Comparisons } from "./pieces.ts";
+
+const digest = z.string().regex(/^[0-9a-f]{64}$/);
+const count = z.int().nonnegative();
+/** `canonicalJson` writes numbers that are not finite as text. */
+const real = z.union([z.number(), z.enum(["Infinity", "-Infinity", "NaN"]).transform(Number)]);
+const error = { elements: count, relL2: real, clipped: real, flushed: real, notNearest: real };
+const Part = z.strictObject({
+  ...{ part: z.string().nullable(), relL2: real },
+  ...{ lossyRows: count, lostRows: count, rows: count, first: z.int(), last: z.int() },
+});
+const Measures = z.strictObject({
+  amax: real,
+  loss: z.strictObject({ nonzero: count, zeroed: count, coarse: count, clipped: count }),
+  notNearest: count,
+  count,
+  isRelabelled: z.boolean(),
+  sums: z.strictObject({
+    ...{ elements: count, nonzero: count, zeroed: count, clipped: count, notNearest: count },
+    ...{ difference: real, norm: real },
+  }),
+  error: z.strictObject({ ...error, parts: z.array(Part).readonly() }),
+});
+const Content = z.strictObject({
+  a: digest,
+  b: digest,
+  bytes: z.number().nonnegative(),
+  message: z.string().nullable(),
+  cast: Measures.nullable(),
+  dead: z.enum(["zero", "NaN"]).nullable(),
+}) satisfies z.ZodType<ComparedContent>;
+
+const Found = z.strictObject({ items: z.record(z.string(), Content), copies: z.record(z.string(), z.int()) });
+const File = z.strictObject({ mark: digest, found: z.unknown(), sha256: digest });
+
+/** No model has so many roles that the file of a task is larger. */
+const MAX_BYTES = 256 * 1024 * 1024;
+
+const NAME = /^compared\.(\d+)-of-(\d+)\.json$/;
+const nameOf = ({ index, count }: Task): string => `compared.${index}-of-${count}.json`;
+
+/**
+ * What comparisons are about: the state of every file of both sides, and everything else that decides what they find. Two
+ * processes with equal marks compare the same bytes in the same way.
+ */
+export async function comparisonMark(
+  a: Store,
+  b: Store,
+  how: Readonly<Record<string, unknown>>,
+): Promise<string> {
+  const stateOf = async (store: Store) => (await store.stamps?.()) ?? store.url; // a revision on the Hub cannot change
+  return sha256(canonicalJson({ ...how, a: await stateOf(a), b: await stateOf(b) }));
+}
+
+/** Writes what a task found. The file appears complete or not at all. */
+export async function writeComparisons(
+  folder: string,
+  task: Task,
+  mark: string,
+  { items, copies }: Comparisons,
+): Promise<void> {
+  const found = { items: Object.fromEntries(items), copies: Object.fromEntries(copies) };
+  const file = join(folder, nameOf(task));
+  const part = `${file}.${randomBytes(4).toString("hex")}`;
+  try {
+    await writeFile(part, canonicalJson({ mark, found, sha256: digestOf(mark, found) }));
+    await rename(part, file);
+  } catch (error) {
+    await rm(part, { force: true }).catch(() => {}); // the first error is reported
+    throw systemError(error, { file });
+  }
+}
+
+/** The tasks whose comparisons are in a folder. */
+export async function comparedTasks(folder: string): Promise<readonly Task[]> {
+  const names = (await pathExists(folder)) ? await readdir(folder) : [];
+  return names.flatMap((name) => {
+    const [, index, count] = NAME.exec(name) ?? [];
+    return index === undefined ? [] : [{ index: Number(index), count: Number(count) }];
+  });
+}
+
+/**
+ * What the tasks found about the same bytes.
+ *
+ * @param mark what must have been compared
+ * @returns `others`: tasks that compared other files, or other states of them, or whose file is damaged
+ */
+export async function readComparisons(
+  folder: string,
+  mark: string,
+): Promise<{ readonly known: Comparisons; readonly others: readonly Task[] }> {
+  const [items, copies] = [new Map<string, ComparedContent>(), new Map<string, number>()];
+  const others: Task[] = [];
+  for (const task of await comparedTasks(folder)) {
+    const found = await foundIn(join(folder, nameOf(task)), mark);
+    if (found === null) others.push(task);
+    for (const [key, content] of Object.entries(found?.items ?? {})) items.set(key, content);
+    for (const [key, index] of Object.entries(found?.copies ?? {})) copies.set(key, index);
+  }
+  return { known: { items, copies }, others };
+}
+
+async function foundIn(file: string, mark: string): Promise<z.infer<typeof Found> | null> {
+  try {
+    if ((await stat(file)).size > MAX_BYTES) return null;
+    const { data } = File.safeParse(JSON.parse(await readFile(file, "utf8")));
+    if (data?.mark !== mark || data.sha256 !== digestOf(mark, data.found)) return null;
+    return Found.safeParse(data.found).data ?? null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null; // a crash cut it short
+    throw systemError(error, { file });
+  }
+}
+
+const digestOf = (mark: string, found: unknown): string => sha256(canonicalJson({ mark, found }));
