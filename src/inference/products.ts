@@ -3,6 +3,7 @@
  * the results of rows that are stored in pairs.
  */
 import type { Backend, Region } from "../../kernels/kernel.ts";
+import type { Tensor } from "../core/checkpoint.ts";
 import type { OutputRows } from "../families/forward.ts";
 import { putFloats } from "./sequences.ts";
 import type { TensorUse } from "./tensor-lookup.ts";
@@ -17,6 +18,40 @@ export interface MatmulTask extends MatrixRows {
   readonly expert: number | null;
   /** width of a head whose rows are stored in pairs */
   readonly pairsIn?: number;
+}
+
+/** A product, and everything that decides the bits of its result except the stored numbers and the stream that it reads. */
+export interface DescribedProduct {
+  readonly tensor: Tensor;
+  /** equal for two products that a kernel computes with equal arguments */
+  readonly description: string;
+}
+
+/**
+ * Describes a product.
+ *
+ * @param scale  factor from stored to real results
+ * @param from   the stream that it reads
+ * @param widths elements in one row of each stream
+ */
+export function describeProduct(
+  { tensor, ...task }: MatmulTask,
+  scale: number,
+  from: string,
+  widths: Readonly<Record<string, number>>,
+): DescribedProduct {
+  const { dtype, shape } = tensor;
+  const outWidths = task.outputs.map(({ to }) => widths[to]);
+  const description = JSON.stringify([
+    task,
+    dtype,
+    shape.at(-1),
+    Math.fround(scale),
+    from,
+    widths[from],
+    outWidths,
+  ]);
+  return { tensor, description };
 }
 
 /** The product of all rows that a tensor use covers with the rows of a stream, or with those of an expert. */

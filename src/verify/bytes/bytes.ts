@@ -19,6 +19,7 @@ import { sealFinder } from "../../core/sealed-spans.ts";
 import { replicaError } from "../../families/match.ts";
 import { layerReporter, type MatchedModel, type Replica } from "../../families/model.ts";
 import type { BandWorker, WorkerPool } from "../../workers/pool.ts";
+import type { EqualContent } from "../pairs/paired-reading.ts";
 import {
   type ComparedItem,
   comparedItem,
@@ -60,6 +61,8 @@ interface BytesOptions {
   /** b was written by this version from a: scales must equal amax / max. Other tools may choose larger scales */
   readonly strictScales: boolean;
   readonly phase: "bytes" | "measure";
+  /** pairs of tensors that were compared already; default none */
+  readonly equal?: EqualContent;
   readonly watch: Watch;
   readonly signal: AbortSignal | undefined;
 }
@@ -166,7 +169,7 @@ function inOrder(differences: readonly RoleDifference[], items: readonly Compare
 }
 
 /** What comparisons of items share, with open files. */
-function openContext({ strictScales, phase, watch, signal, ...models }: BytesOptions) {
+function openContext({ strictScales, phase, equal = new Map(), watch, signal, ...models }: BytesOptions) {
   const [a, b] = [withDecodedValues(models.a), withDecodedValues(models.b)];
   const seals = { a: sealFinder(a.checkpoint), b: sealFinder(b.checkpoint) };
   const sources = { a: new Sources(a.checkpoint.store), b: new Sources(b.checkpoint.store) };
@@ -175,7 +178,7 @@ function openContext({ strictScales, phase, watch, signal, ...models }: BytesOpt
     await sources.b[Symbol.asyncDispose]();
   };
   const advance = (bytes: number) => watch({ type: "advance", phase, bytes });
-  return { a, b, sources, seals, strictScales, advance, signal, [Symbol.asyncDispose]: close };
+  return { a, b, sources, seals, strictScales, equal, advance, signal, [Symbol.asyncDispose]: close };
 }
 
 /** An item with the result of its comparison. */

@@ -151,7 +151,8 @@ export class Controls {
       const attempts = neighbourTargets(tensor, blocks, 0, "row", "logits", blockColumns(correct, words));
       const target = { door: "logits", attempts, needs: [from] };
       await this.#trials.run(site, false, [target], async (replacements) => {
-        await runner.logits(from, 0, words, [streams.set()], [region], { ...runner.head, replacements });
+        const place = { ...runner.head, replacements };
+        await runner.logits(from, 0, words, [streams.set()], [region], { place });
         return async () => relL2(correct, await backend.view(region, ids.length * words));
       });
     }
