@@ -3,10 +3,10 @@
  * the results of rows that are stored in pairs.
  */
 import type { Backend, Region } from "../../kernels/kernel.ts";
-import type { Tensor } from "../core/checkpoint.ts";
+import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import type { OutputRows } from "../families/forward.ts";
 import { putFloats } from "./sequences.ts";
-import type { TensorUse } from "./tensor-lookup.ts";
+import type { RowRange, TensorUse } from "./tensor-lookup.ts";
 import type { MatrixRows } from "./weight-bands.ts";
 
 /** A product of stored rows [lo, hi) with rows of a stream. */
@@ -75,6 +75,29 @@ export function matmulTasksWithin(
     const rows = part.outputs.map((output) => clipRows(output, lo, hi)).filter((output) => output.count > 0);
     return rows.length === 0 ? [] : [matmulTask({ ...part, outputs: rows })];
   });
+}
+
+/**
+ * The parts of products that some stored rows make. All products are returned unchanged where a row alone has no meaning:
+ * rows that are stored in pairs, and results that are added.
+ *
+ * @param rows by `tensorKey`; a tensor without an entry has none of the rows
+ */
+export function matmulTasksOfRows(
+  tasks: readonly MatmulTask[],
+  rows: ReadonlyMap<string, readonly RowRange[]>,
+): readonly MatmulTask[] {
+  if (groupByOutput(tasks).length > 1 || tasks.some(({ pairsIn }) => pairsIn !== undefined)) return tasks;
+  return tasks.flatMap((task) =>
+    (rows.get(tensorKey(task.tensor)) ?? []).flatMap(({ lo, hi }) => {
+      const outputs = task.outputs.flatMap(({ to, at, from, count }): readonly OutputRows[] => {
+        const first = Math.max(lo, from);
+        const left = Math.min(hi, from + count) - first;
+        return left > 0 ? [{ to, at: at + first - from, from: first, count: left }] : [];
+      });
+      return outputs.length === 0 ? [] : [matmulTask({ ...task, outputs }, task.expert)];
+    }),
+  );
 }
 
 function clipRows(output: OutputRows, lo: number, hi: number): OutputRows {

@@ -16,6 +16,7 @@ import {
   groupByOutput,
   type MatmulTask,
   matmulTask,
+  matmulTasksOfRows,
   matmulTasksWithin,
   unpairHeads,
   unpairProducts,
@@ -265,13 +266,15 @@ export class ModelRunner {
       this.#refuseIncomplete(parts, stage.from, streams, place);
       return parts.map((part) => matmulTask(part, expert));
     };
-    return stage.op === "linear" ? tasksOf(null) : chosenExperts(sets).flatMap(tasksOf);
+    const tasks = stage.op === "linear" ? tasksOf(null) : chosenExperts(sets).flatMap(tasksOf);
+    return place.rows === undefined ? tasks : matmulTasksOfRows(tasks, place.rows);
   }
 
   #logitsTasks(from: string, lo: number, hi: number, place: BlockNames): readonly MatmulTask[] {
     const parts = this.#stored.parts(place, ["logits"]);
     this.#refuseIncomplete(parts, from, ["logits"], place);
-    return matmulTasksWithin(parts, lo, hi);
+    const tasks = matmulTasksWithin(parts, lo, hi);
+    return place.rows === undefined ? tasks : matmulTasksOfRows(tasks, place.rows);
   }
 
   get #logitsFactor(): number {

@@ -17,6 +17,7 @@ import { IsologitError } from "../core/errors.ts";
 import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
 import type { RoundedUnit, Rounding, RowRounding } from "./rounding.ts";
+import type { RowRange } from "./tensor-lookup.ts";
 
 /** Size of the first band as a fraction of a full band; each further band doubles, up to a full band. */
 const FIRST_BAND = 1 / 8;
@@ -50,11 +51,9 @@ export interface WeightsOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Rows [lo, hi) of a stored matrix. */
-export interface MatrixRows {
+/** Some rows of a stored matrix. */
+export interface MatrixRows extends RowRange {
   readonly tensor: Tensor;
-  readonly lo: number;
-  readonly hi: number;
 }
 
 /** The data of rows [lo, hi), in the versions that were asked for. */

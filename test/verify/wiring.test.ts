@@ -124,6 +124,11 @@ describe("a wrong scale", () => {
     named(rung, 1, "up");
     expect([...new Set(rung.bad.map(({ layer }) => layer))]).toEqual([1, 3]);
   });
+
+  it("under equal codes is a wrong wiring, also where weights are read once", async () => {
+    const wrong = scaled({ [up3!]: 2 * scale(up3!) });
+    named(await logitsRung(fp8, wrong, QUICK, PROMPT, { pairs: true }), 3, "up");
+  });
 });
 
 it("--kl and --top1 widen the quality of a recast, and nothing else", async () => {

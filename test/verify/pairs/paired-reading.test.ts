@@ -95,16 +95,35 @@ function counting(checkpoint: Checkpoint): { readonly checkpoint: Checkpoint; re
   return { checkpoint: { ...checkpoint, store: { ...store, open } }, bytes: () => bytes };
 }
 
-it("the weights of the source are read once, and only vectors twice", async () => {
-  const { checkpoint, bytes } = counting(await openCheckpoint(golden("sharded")));
-  const models = [await modelOf(checkpoint), await modelOf(await openCheckpoint(golden("sharded")))] as const;
-  const before = bytes();
-  const { report } = await verifyModels(...models, SMALL_BANDS);
+it("weights are read once: again only vectors, and of the destination the rows of controls", async () => {
+  const sides = await Promise.all([0, 1].map(async () => counting(await openCheckpoint(golden("sharded")))));
+  const [a, b] = [await modelOf(sides[0]!.checkpoint), await modelOf(sides[1]!.checkpoint)];
+  const before = sides.map(({ bytes }) => bytes());
+  const { report } = await verifyModels(a, b, SMALL_BANDS);
   expect(report.verdict).toBe("same");
   const stored = [...(await copyOf(golden("sharded"))).tensors.values()];
-  const share = (bytes() - before) / stored.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
-  expect(share).toBeGreaterThanOrEqual(1);
-  expect(share).toBeLessThan(1.03);
+  const size = stored.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+  const [source, destination] = sides.map(({ bytes }, i) => (bytes() - before[i]!) / size);
+  expect(source).toBeGreaterThanOrEqual(1);
+  expect(source).toBeLessThan(1.03);
+  expect(destination).toBeGreaterThanOrEqual(source!);
+  expect(destination).toBeLessThan(1.15);
+});
+
+it("a pair that only the tables of uses know is read again", async () => {
+  const [a, b] = [
+    await modelOf(await openCheckpoint(golden("tiny"))),
+    await modelOf(await openCheckpoint(golden("tiny"))),
+  ];
+  const { equal } = await logitsRung(a, b, SMALL_BANDS, PROMPT, { pairs: true });
+  const [one, other] = ["main.1.mlp.up", "main.4.mlp.up"];
+  const sources = new Map([
+    ...b.roleSources,
+    [one, b.roleSources.get(other)!],
+    [other, b.roleSources.get(one)!],
+  ] as const);
+  const { differences } = await bytesOf(a, { ...b, roleSources: sources }, equal);
+  expect(differences.map(({ key }) => key)).toEqual([one, other]);
 });
 
 describe("a flipped bit", async () => {
