@@ -129,6 +129,8 @@ export interface Backend extends AsyncDisposable {
   readonly device: string;
   /** WGSL extensions that its shaders use */
   readonly extensions: Extensions;
+  /** the memory of all regions, which other threads can share: an array of `view` lies in it; absent on a GPU */
+  readonly memory?: WebAssembly.Memory;
   /** @throws PLAN_MEMORY above the memory limit of the backend, or above the largest buffer of the device */
   allocate(bytes: number): Region;
   release(region: Region): void;

@@ -111,6 +111,7 @@ export async function createWasmBackend({ threads: wanted, memoryBytes }: WasmOp
   return {
     id: "wasm",
     extensions: [],
+    memory,
     device: `WASM SIMD, ${threads} ${threads === 1 ? "thread" : "threads"}`,
     allocate: (bytes) => heap.allocate(bytes),
     release(region) {

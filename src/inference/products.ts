@@ -3,9 +3,10 @@
  * the results of rows that are stored in pairs.
  */
 import type { Backend, Region } from "../../kernels/kernel.ts";
+import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import type { HeadPairs, OutputRows } from "../families/forward.ts";
 import { putFloats } from "./sequences.ts";
-import type { TensorUse } from "./tensor-lookup.ts";
+import type { RowRange, TensorUse } from "./tensor-lookup.ts";
 import type { MatrixRows } from "./weight-bands.ts";
 
 /** A product of stored rows [lo, hi) with rows of a stream. */
@@ -16,6 +17,40 @@ export interface MatmulTask extends MatrixRows {
   /** only the rows that chose this expert; null: all rows */
   readonly expert: number | null;
   readonly pairsIn?: HeadPairs;
+}
+
+/** A product, and everything that decides the bits of its result except the stored numbers and the stream that it reads. */
+export interface DescribedProduct {
+  readonly tensor: Tensor;
+  /** equal for two products that a kernel computes with equal arguments */
+  readonly description: string;
+}
+
+/**
+ * Describes a product.
+ *
+ * @param scale  factor from stored to real results
+ * @param from   the stream that it reads
+ * @param widths elements in one row of each stream
+ */
+export function describeProduct(
+  { tensor, ...task }: MatmulTask,
+  scale: number,
+  from: string,
+  widths: Readonly<Record<string, number>>,
+): DescribedProduct {
+  const { dtype, shape } = tensor;
+  const outWidths = task.outputs.map(({ to }) => widths[to]);
+  const description = JSON.stringify([
+    task,
+    dtype,
+    shape.at(-1),
+    Math.fround(scale),
+    from,
+    widths[from],
+    outWidths,
+  ]);
+  return { tensor, description };
 }
 
 /** The product of all rows that a tensor use covers with the rows of a stream, or with those of an expert. */
@@ -39,6 +74,29 @@ export function matmulTasksWithin(
     const rows = part.outputs.map((output) => clipRows(output, lo, hi)).filter((output) => output.count > 0);
     return rows.length === 0 ? [] : [matmulTask({ ...part, outputs: rows })];
   });
+}
+
+/**
+ * The parts of products that some stored rows make. All products are returned unchanged where a row alone has no meaning:
+ * rows that are stored in pairs, and results that are added.
+ *
+ * @param rows by `tensorKey`; a tensor without an entry has none of the rows
+ */
+export function matmulTasksOfRows(
+  tasks: readonly MatmulTask[],
+  rows: ReadonlyMap<string, readonly RowRange[]>,
+): readonly MatmulTask[] {
+  if (groupByOutput(tasks).length > 1 || tasks.some(({ pairsIn }) => pairsIn !== undefined)) return tasks;
+  return tasks.flatMap((task) =>
+    (rows.get(tensorKey(task.tensor)) ?? []).flatMap(({ lo, hi }) => {
+      const outputs = task.outputs.flatMap(({ to, at, from, count }): readonly OutputRows[] => {
+        const first = Math.max(lo, from);
+        const left = Math.min(hi, from + count) - first;
+        return left > 0 ? [{ to, at: at + first - from, from: first, count: left }] : [];
+      });
+      return outputs.length === 0 ? [] : [matmulTask({ ...task, outputs }, task.expert)];
+    }),
+  );
 }
 
 function clipRows(output: OutputRows, lo: number, hi: number): OutputRows {

@@ -11,16 +11,25 @@ import type { Forward, KernelStage, Native, OutputRows, Stage } from "../familie
 import type { Dims, Layer } from "../families/structure.ts";
 import type { DispatchedRows } from "./expert-rows.ts";
 import {
+  type DescribedProduct,
+  describeProduct,
   groupByOutput,
   type MatmulTask,
   matmulTask,
+  matmulTasksOfRows,
   matmulTasksWithin,
   unpairHeads,
   unpairProducts,
 } from "./products.ts";
 import { positionTable, putFloats, runBySequence } from "./sequences.ts";
 import { type BlockNames, TensorLookup, type TensorUse } from "./tensor-lookup.ts";
-import { type BandData, type WeightChoice, Weights, type WeightsOptions } from "./weight-bands.ts";
+import {
+  type BandData,
+  type MatrixRows,
+  type WeightChoice,
+  Weights,
+  type WeightsOptions,
+} from "./weight-bands.ts";
 
 /** The streams of one run by name: those that a stage reads and those that it writes. */
 export interface StreamSet {
@@ -32,7 +41,7 @@ export interface StreamSet {
   readonly expertRows?: DispatchedRows | undefined;
 }
 
-/** Receives each band of a linear stage that was multiplied, in order; the band stays valid until the call ends. */
+/** Receives each band that is multiplied, in order and meanwhile; the band stays valid until the call ends. */
 export type BandObserver = (task: MatmulTask, band: BandData) => Promise<void>;
 
 interface RunnerOptions extends WeightsOptions {
@@ -143,7 +152,7 @@ export class ModelRunner {
    * Runs one stage for each set, with one reading of the weights.
    *
    * @param expertRows rows of this layer's experts; stages of expert layers need them here or in each set
-   * @param observe    receives the bands of a linear stage
+   * @param observe    receives the bands of a stage that multiplies
    * @throws TENSOR_MISSING where stored tensors do not make every element of the outputs
    */
   async run(
@@ -158,20 +167,9 @@ export class ModelRunner {
       case "kernel":
         for (const set of sets) await this.#kernel(stage, place, set);
         return;
-      case "linear": {
-        const parts = this.#stored.parts(place, stage.to);
-        this.#refuseIncomplete(parts, stage.from, stage.to, place);
-        const products = parts.map((part) => matmulTask(part));
-        return this.#multiply(products, stage.from, sets, place, observe);
-      }
-      case "experts": {
-        const products = chosenExperts(sets).flatMap((expert) => {
-          const parts = this.#stored.parts(place, [stage.to], expert);
-          this.#refuseIncomplete(parts, stage.from, [stage.to], place);
-          return parts.map((part) => matmulTask(part, expert));
-        });
-        return this.#multiply(products, stage.from, sets, place);
-      }
+      case "linear":
+      case "experts":
+        return this.#multiply(this.#tasks(stage, place, sets), stage.from, sets, place, observe);
       case "dispatch":
         for (const { inputs, outputs, expertRows } of sets) {
           const { rows, tokenOf, ones } = expertRows!;
@@ -197,6 +195,28 @@ export class ModelRunner {
   }
 
   /**
+   * The products of a stage, in the order in which they are computed; none if the stage multiplies nothing.
+   *
+   * @param expertRows as for `run`
+   */
+  products(stage: Stage, place: BlockNames, expertRows?: DispatchedRows): readonly DescribedProduct[] {
+    if (stage.op !== "linear" && stage.op !== "experts") return [];
+    return this.#tasks(stage, place, [{ expertRows }]).map((task) => this.#describe(task, 1, stage.from));
+  }
+
+  /** The products that make the logits of token ids [lo, hi). */
+  logitsProducts(from: string, lo: number, hi: number): readonly DescribedProduct[] {
+    return this.#logitsTasks(from, lo, hi, this.head).map((task) =>
+      this.#describe(task, this.#logitsFactor, from),
+    );
+  }
+
+  /** Reads stored rows as `Weights.band` does, beside a run of another checkpoint. */
+  band(rows: MatrixRows, turn: number): Promise<BandData> {
+    return this.#weights.band(rows, turn);
+  }
+
+  /**
    * Computes the logits of token ids [lo, hi): for each set, one block [tokens, hi - lo] F32 in `outputs`.
    * The caller never computes the whole vocabulary at once: 131,072 ids for 4,096 tokens would need 2 GiB.
    */
@@ -206,28 +226,25 @@ export class ModelRunner {
     hi: number,
     sets: readonly StreamSet[],
     outputs: readonly Region[],
-    place = this.head,
+    { place = this.head, observe }: { place?: BlockNames; observe?: BandObserver | undefined } = {},
   ): Promise<void> {
     const blocks = sets.map(({ inputs, weights }, i) => ({
       ...{ inputs, weights },
       outputs: new Map([["logits", outputs[i]!]]),
     }));
-    const parts = this.#stored.parts(place, ["logits"]);
-    this.#refuseIncomplete(parts, from, ["logits"], place);
-    const products = matmulTasksWithin(parts, lo, hi);
-    const { forward, dims } = this.#o;
-    const factor = forward.logitsFactor?.(dims) ?? 1;
+    const products = this.#logitsTasks(from, lo, hi, place);
+    const factor = this.#logitsFactor;
     const choices = sets.map(({ weights }) => weights);
-    await this.#weights.eachBand(
-      products,
-      place.replacements === undefined,
-      choices,
-      async (product, band) => {
-        for (const block of blocks) {
-          for (const output of product.outputs)
-            await this.#multiplyRows(band, product, output, from, block, hi - lo, factor);
-        }
-      },
+    await this.#weights.eachBand(products, place.replacements === undefined, choices, (product, band) =>
+      afterBoth(
+        async () => {
+          for (const block of blocks) {
+            for (const output of product.outputs)
+              await this.#multiplyRows(band, product, output, from, block, hi - lo, factor);
+          }
+        },
+        () => observe?.(product, band),
+      ),
     );
   }
 
@@ -245,6 +262,38 @@ export class ModelRunner {
   close(): void {
     this.forget();
     this.#weights.close();
+  }
+
+  /** The products of a stage, in the order in which they are computed. @throws TENSOR_MISSING */
+  #tasks(
+    stage: Extract<Stage, { readonly op: "linear" | "experts" }>,
+    place: BlockNames,
+    sets: readonly Pick<StreamSet, "expertRows">[],
+  ): readonly MatmulTask[] {
+    const streams = [stage.to].flat();
+    const tasksOf = (expert: number | null) => {
+      const parts = this.#stored.parts(place, streams, expert ?? undefined);
+      this.#refuseIncomplete(parts, stage.from, streams, place);
+      return parts.map((part) => matmulTask(part, expert));
+    };
+    const tasks = stage.op === "linear" ? tasksOf(null) : chosenExperts(sets).flatMap(tasksOf);
+    return place.rows === undefined ? tasks : matmulTasksOfRows(tasks, place.rows);
+  }
+
+  #logitsTasks(from: string, lo: number, hi: number, place: BlockNames): readonly MatmulTask[] {
+    const parts = this.#stored.parts(place, ["logits"]);
+    this.#refuseIncomplete(parts, from, ["logits"], place);
+    const tasks = matmulTasksWithin(parts, lo, hi);
+    return place.rows === undefined ? tasks : matmulTasksOfRows(tasks, place.rows);
+  }
+
+  get #logitsFactor(): number {
+    const { forward, dims } = this.#o;
+    return forward.logitsFactor?.(dims) ?? 1;
+  }
+
+  #describe(task: MatmulTask, factor: number, from: string): DescribedProduct {
+    return describeProduct(task, this.#weights.scaleOf(task.tensor) * factor, from, this.#widths);
   }
 
   /** @throws TENSOR_MISSING where some elements of the streams are not a product with the whole input */
@@ -346,13 +395,17 @@ export class ModelRunner {
         turn === 0 ? set : { ...set, outputs: new Map(names.map((name) => [name, partial(name)])) },
       );
       const choices = sets.map(({ weights }) => weights);
-      await this.#weights.eachBand(round, replacements === undefined, choices, async (product, band) => {
-        for (const set of targets) {
-          for (const output of product.outputs)
-            await this.#multiplyRows(band, product, output, from, set, this.#widths[output.to]!);
-        }
-        await observe?.(product, band);
-      });
+      await this.#weights.eachBand(round, replacements === undefined, choices, (product, band) =>
+        afterBoth(
+          async () => {
+            for (const set of targets) {
+              for (const output of product.outputs)
+                await this.#multiplyRows(band, product, output, from, set, this.#widths[output.to]!);
+            }
+          },
+          () => observe?.(product, band),
+        ),
+      );
       for (const { outputs: regions } of targets)
         await unpairProducts(backend, round, regions, rows, this.#widths);
       if (turn === 0) continue;
@@ -411,8 +464,17 @@ function formsIn(parts: readonly TensorUse[]): string {
     .join();
 }
 
+/** Waits for both, also if the first fails: both use the same band. */
+async function afterBoth(
+  multiply: () => Promise<void>,
+  observe: () => Promise<void> | undefined,
+): Promise<void> {
+  const [multiplied, observed] = await Promise.allSettled([multiply(), observe()]);
+  for (const ended of [multiplied, observed]) if (ended.status === "rejected") throw ended.reason;
+}
+
 /** The experts that any run chose, ascending. */
-function chosenExperts(sets: readonly StreamSet[]): readonly number[] {
+function chosenExperts(sets: readonly Pick<StreamSet, "expertRows">[]): readonly number[] {
   const chosen = sets.flatMap(({ expertRows }) => expertRows!.experts.map(({ expert }) => expert));
   return [...new Set(chosen)].sort((a, b) => a - b);
 }

@@ -18,6 +18,14 @@ export interface BlockNames {
   readonly uses: readonly Use[];
   /** tensors to read in place of the stored tensors of these keys */
   readonly replacements?: ReadonlyMap<string, Tensor>;
+  /** by key, the stored rows to multiply; elements that other rows make stay as they are. Absent: all rows */
+  readonly rows?: ReadonlyMap<string, readonly RowRange[]>;
+}
+
+/** Rows [lo, hi) of a stored matrix. */
+export interface RowRange {
+  readonly lo: number;
+  readonly hi: number;
 }
 
 /** A stored tensor, and the parts of streams or parameters that its rows make. */

@@ -18,6 +18,7 @@ import { widen } from "../core/float.ts";
 import { extentsOf, type Sources } from "../core/read.ts";
 import type { OutputRows } from "../families/forward.ts";
 import type { RoundedUnit, Rounding, RowRounding } from "./rounding.ts";
+import type { RowRange } from "./tensor-lookup.ts";
 
 /** Size of the first band as a fraction of a full band; each further band doubles, up to a full band. */
 const FIRST_BAND = 1 / 8;
@@ -51,11 +52,9 @@ export interface WeightsOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Rows [lo, hi) of a stored matrix. */
-export interface MatrixRows {
+/** Some rows of a stored matrix. */
+export interface MatrixRows extends RowRange {
   readonly tensor: Tensor;
-  readonly lo: number;
-  readonly hi: number;
 }
 
 /** The data of rows [lo, hi), in the versions that were asked for. */
@@ -133,6 +132,16 @@ export class Weights {
     }
   }
 
+  /** Reads rows [lo, hi) as stored into one of two buffers, 0 or 1, that `eachBand` uses too. They must fit into a band. */
+  async band({ tensor, lo, hi }: MatrixRows, turn: number): Promise<BandData> {
+    return await this.#fill(tensor, lo, hi, turn, ["stored"]);
+  }
+
+  /** What a tensor's stored numbers are multiplied by; 1 where it has no scale. */
+  scaleOf(tensor: Tensor): number {
+    return this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
+  }
+
   /** Cuts rows into bands; all rows of a band are of one unit. The first bands are short so that computing starts early. */
   #cuts<R extends MatrixRows>(wanted: readonly R[]): readonly { rows: R; lo: number; hi: number }[] {
     const cuts: { rows: R; lo: number; hi: number }[] = [];
@@ -168,7 +177,7 @@ export class Weights {
     { times = 1, plus = 0 }: StoredForm = {},
   ): Promise<Uint8Array> {
     const dtype = numericDType(tensor);
-    const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
+    const scale = this.scaleOf(tensor);
     const row = Math.floor(lo / columnsOf(tensor.shape));
     const rounding = roundingOf(this.#roundingAt(tensor, row).rounded, choice);
     const stored = new Uint8Array((hi - lo) * widthOf(dtype));
@@ -221,7 +230,7 @@ export class Weights {
     const columns = columnsOf(tensor.shape);
     const dtype = numericDType(tensor);
     const { rounded } = this.#roundingAt(tensor, lo);
-    const scale = this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
+    const scale = this.scaleOf(tensor);
     const stored = { region: regions.stored, dtype, scale, areValues: false };
     const versions = new Map<Rounding | undefined, VersionData>([[undefined, stored]]);
     for (const rounding of choices.map((choice) => roundingOf(rounded, choice))) {
@@ -253,11 +262,11 @@ export class Weights {
     rounding: Rounding,
     target: Uint8Array,
   ): Promise<void> {
-    const { rounder, scaleOf, signal } = this.#o;
+    const { rounder, signal } = this.#o;
     const key = tensorKey(tensor);
     if (rounding.read !== undefined) await rounding.read(key, lo, hi, target, signal);
     else if (isFloat(tensor.dtype))
-      rounder.round(stored, tensor.dtype, scaleOf.get(key) ?? 1, rounding, target);
+      rounder.round(stored, tensor.dtype, this.scaleOf(tensor), rounding, target);
     else throw new IsologitError("INTERNAL", `${tensor.dtype} is rounded`, { tensor: tensor.name });
   }
 

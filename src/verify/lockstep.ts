@@ -8,7 +8,8 @@
  * - `noise`: the source with activations rounded to BF16; its distance from the source is the noise floor of top-1.
  *
  * Where nothing is recast, `recastSource` is `source`, and `noise` is not run. Where the inputs of `destination` have the
- * same bits as those of `recastSource`, `destinationOnSourceInputs` is `destination`.
+ * same bits as those of `recastSource`, `destinationOnSourceInputs` is `destination`. With `pairs`, products of equal weights
+ * and equal inputs are computed once.
  *
  * All runs use the experts that the source's router chooses: a near tie may be decided differently, and another expert
  * computes another function. The choices that the destination's router would make differently are counted. Every expert
@@ -33,6 +34,7 @@ import type { Control } from "./controls/trials.ts";
 import { wiringLimit } from "./limits.ts";
 import { type BadDoor, type DoorLayer, WiringComparison } from "./lockstep-wiring.ts";
 import { LogitsComparison, type LogitsSummary } from "./metrics.ts";
+import type { PairedReading, PairedStage } from "./pairs/paired-reading.ts";
 import type { LayerDrift } from "./report.ts";
 
 export interface LockstepOptions {
@@ -49,6 +51,10 @@ export interface LockstepOptions {
   readonly b: ModelRunner;
   /** some weights of the destination have another dtype than in the source */
   readonly recast: boolean;
+  /** set if nothing is recast: compares the weights of both sides where they are used alike */
+  readonly pairs?: PairedReading | undefined;
+  /** receives the numbers of bytes of the destination that are read beside those of the source */
+  readonly advance: (bytes: number) => void;
   /** most bytes of a block of logits, for each run */
   readonly blockBytes: number;
   readonly watch: Watch;
@@ -244,8 +250,12 @@ class Lockstep {
     const ownInputs = this.#wiring.areEqual(reads);
     for (const run of this.#runs) run.make(makes);
     if (!ownInputs) this.#destinationOnSourceInputs.make(makes);
-    await a.run(stage, names[0], this.#setsOfA(), this.#expertRows);
-    await b.run(stage, names[1], this.#setsOfB(ownInputs), this.#expertRows);
+    const paired = ownInputs ? this.#pairedStage(stage, names) : undefined;
+    await a.run(stage, names[0], this.#setsOfA(), this.#expertRows, paired?.observe);
+    if (paired?.areEqual === true) {
+      for (const name of makes) await this.#destination.put(name, await this.#source.view(name));
+      this.#o.advance(paired.bytes);
+    } else await b.run(stage, names[1], this.#setsOfB(ownInputs), this.#expertRows);
     const isAlike = a.arithmetic(stage, names[0]) === b.arithmetic(stage, names[1]);
     if (!isAlike) this.#inOrder = false;
     const limit = wiringLimit(isAlike, Math.max(...reads.map((name) => this.#widths[name]!)));
@@ -277,6 +287,13 @@ class Lockstep {
       await this.#followChoice(stage.to, stage.choice(this.#o.dims), layer);
     }
     return largest;
+  }
+
+  #pairedStage(stage: Stage, names: Section["names"]): PairedStage | undefined {
+    const { a, b, pairs } = this.#o;
+    const products = (runner: ModelRunner, place: BlockNames) =>
+      runner.products(stage, place, this.#expertRows);
+    return pairs?.stage(products(a, names[0]), products(b, names[1]), b);
   }
 
   /** Controls of a kind run only in the stack where the kind comes first: the memory plan covers only these. */
@@ -327,7 +344,7 @@ class Lockstep {
   }
 
   async #head(layer: number): Promise<LogitsSummary> {
-    const { forward, a, b, backend, dims, ids } = this.#o;
+    const { forward, a, b, backend, dims, ids, pairs, advance } = this.#o;
     const section: Section = { layer, kind: "head", part: "head", names: [a.head, b.head] };
     const last = forward.head.at(-1)!;
     for (const stage of forward.head.slice(0, -1)) await this.#stage(stage, section);
@@ -343,12 +360,16 @@ class Lockstep {
     const [wiring, noise] = [new Distance(ids.length), new Distance(ids.length)];
     for (let lo = 0; lo < dims.vocab; lo += width) {
       const hi = Math.min(dims.vocab, lo + width);
-      await a.logits(from, lo, hi, setsA, blocksA);
-      await b.logits(from, lo, hi, setsB, blocksB);
+      const products = (runner: ModelRunner) => runner.logitsProducts(from, lo, hi);
+      const paired = setsB.length === 1 ? pairs?.stage(products(a), products(b), b) : undefined;
+      await a.logits(from, lo, hi, setsA, blocksA, { observe: paired?.observe });
+      if (paired?.areEqual === true) advance(paired.bytes);
+      else await b.logits(from, lo, hi, setsB, blocksB);
       const values = (regions: typeof blocksA) =>
         Promise.all(regions.map((region) => backend.view(region, ids.length * (hi - lo))));
       const [source, recastSource, noisySource] = await values(blocksA);
-      const [destination, destinationOnSourceInputs] = await values(blocksB);
+      const [destination, destinationOnSourceInputs] =
+        paired?.areEqual === true ? [source] : await values(blocksB);
       quality.add(lo, hi - lo, source!, destination!);
       this.#recorder.logits(lo, hi - lo, destination!);
       wiring.add(recastSource ?? source!, destinationOnSourceInputs ?? destination!);

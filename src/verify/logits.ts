@@ -1,4 +1,6 @@
 /** The logits rung: runs both checkpoints natively on the same tokens, judges the results, and plans the memory. */
+
+import { isAddressSpaceLimited } from "../../kernels/address-space.ts";
 import { createMeter } from "../../kernels/backend/meter.ts";
 import { ADDRESSABLE_BYTES } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/kernel.ts";
@@ -19,6 +21,7 @@ import { controlFindings } from "./controls/findings.ts";
 import { givenLimits, judgedLimits, type Limits, limitExcesses, limitsFor, looksTrained } from "./limits.ts";
 import { compareStepByStep, type LockstepResult } from "./lockstep.ts";
 import type { CompareOptions } from "./options.ts";
+import { type EqualContent, PAIRING_BYTES, PairedReading } from "./pairs/paired-reading.ts";
 import { recastDtypes, roundingsFor } from "./recast-source.ts";
 import type { LogitsMetrics, Verdict } from "./report.ts";
 import { addPositionTexts } from "./worst-positions.ts";
@@ -34,12 +37,15 @@ export interface LogitsRung {
   readonly bad: LockstepResult["bad"];
   readonly fingerprint: Fingerprint;
   readonly findings: readonly Finding[];
+  /** pairs of tensors that were found equal while they were read; empty unless the rung was asked to look */
+  readonly equal: EqualContent;
 }
 
 /**
  * Runs both checkpoints and judges the result.
  *
- * @param notNearest roles of `b` with codes that are not the nearest ones to those of `a`
+ * @param known `notNearest`: roles of `b` with codes that are not the nearest ones to those of `a`. `pairs`: nothing is recast, so
+ *   compare the weights of both sides while they are read
  * @throws PLAN_MEMORY, NOT_AVAILABLE, TENSOR_MISSING, and read errors; a bad result is a verdict
  */
 export async function logitsRung(
@@ -47,7 +53,7 @@ export async function logitsRung(
   b: ModelWithScales,
   options: CompareOptions,
   { ids, textTokens }: Pick<Prompt, "ids" | "textTokens">,
-  notNearest: ReadonlySet<string> = new Set(),
+  { notNearest = new Set(), pairs = false }: LogitsKnowledge = {},
 ): Promise<LogitsRung> {
   const watch = options.watch ?? ignoreEvents;
   const recastTo = recastDtypes(a, b);
@@ -58,6 +64,7 @@ export async function logitsRung(
     ids,
     textTokens,
     notNearest,
+    pairs,
     memoryBytes: memoryOf(options),
     rounder: recastTo.size > 0 ? await Rounder.create() : NO_ROUNDER,
     watch,
@@ -116,6 +123,7 @@ export async function logitsRung(
     bad: result.bad,
     fingerprint: result.fingerprint,
     findings,
+    equal: result.equal,
   };
 }
 
@@ -144,6 +152,12 @@ export function logitsVerdict(
   return recast ? "within" : "same";
 }
 
+/** What the bytes rung has found, or leaves to be found. */
+export interface LogitsKnowledge {
+  readonly notNearest?: ReadonlySet<string>;
+  readonly pairs?: boolean;
+}
+
 /** Nothing is rounded where nothing is recast; a rounder has a memory, and with it 10 GiB of addresses. */
 const NO_ROUNDER: WeightRounder = {
   round() {
@@ -159,6 +173,8 @@ interface LockstepRequest {
   readonly words?: number;
   /** roles with codes that are not the nearest ones; default none */
   readonly notNearest?: ReadonlySet<string>;
+  /** compare the weights of both sides while they are read, if the memory of the backend is shared; default false */
+  readonly pairs?: boolean;
   readonly memoryBytes: number;
   readonly rounder: WeightRounder;
   readonly watch: Watch;
@@ -170,7 +186,7 @@ export async function runLockstep(
   storedA: ModelWithScales,
   storedB: ModelWithScales,
   request: LockstepRequest,
-): Promise<LockstepResult> {
+): Promise<LockstepResult & { readonly equal: EqualContent }> {
   const [a, b] = [decodeWeights(storedA), decodeWeights(storedB)];
   const { backend, ids, memoryBytes, rounder, watch, signal } = request;
   const { family } = a;
@@ -178,6 +194,7 @@ export async function runLockstep(
   await using sourcesA = new Sources(a.checkpoint.store);
   await using sourcesB = new Sources(decodeWeights(storedB, { blocks: true }).checkpoint.store);
   const roundings = roundingsFor(storedA, storedB, request.notNearest ?? new Set(), sourcesB);
+  await using pairs = request.pairs === true ? await pairedReading(backend) : undefined;
   const bytes = partBytes(memoryBytes);
   const advance = (bytes: number) => watch({ type: "advance", phase: "logits", bytes });
   const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, advance, signal };
@@ -193,13 +210,23 @@ export async function runLockstep(
     a: runnerA,
     b: runnerB,
     recast: roundings.size > 0,
+    pairs,
+    advance,
     blockBytes: bytes / 2,
     watch,
     signal,
   });
   runnerA.close();
   runnerB.close();
-  return result;
+  return { ...result, equal: pairs?.equal ?? new Map() };
+}
+
+/** Undefined where no thread can compare what a backend holds: on a GPU, and where addresses are limited. */
+async function pairedReading(backend: Backend): Promise<PairedReading | undefined> {
+  const { memory } = backend;
+  return memory === undefined || isAddressSpaceLimited()
+    ? undefined
+    : await PairedReading.open(backend, memory);
 }
 
 /**
@@ -227,7 +254,7 @@ export async function neededBytes(
     signal: options.signal,
   };
   await runLockstep({ ...a, scaleValues: scales }, { ...b, scaleValues: scales }, request);
-  return meter.peakBytes + (recastDtypes(a, b).size > 0 ? ROUNDER_BYTES : 0);
+  return meter.peakBytes + (recastDtypes(a, b).size > 0 ? ROUNDER_BYTES : PAIRING_BYTES);
 }
 
 /** Checks that the memory is enough. @throws PLAN_MEMORY with the number of bytes that would be enough */

@@ -12,11 +12,11 @@ import { type Prompt, promptOf } from "../inference/prompts.ts";
 import { poolSize, WorkerPool } from "../workers/pool.ts";
 import { type BytesResult, bytesToCompare, compareBytes, refuseUncomparable } from "./bytes/bytes.ts";
 import type { RoleDifference } from "./bytes/compared-items.ts";
-import type { Comparisons } from "./bytes/pieces.ts";
+import type { BytesOptions, Comparisons } from "./bytes/pieces.ts";
 import { suspectsAmong } from "./diagnosis/suspects.ts";
 import { judgeFindings, reportedFindings, verdictWith } from "./judge-findings.ts";
 import { givenLimits, readLimits } from "./limits.ts";
-import { type LogitsRung, logitsRung, neededBytes, refuseMemory } from "./logits.ts";
+import { type LogitsKnowledge, type LogitsRung, logitsRung, neededBytes, refuseMemory } from "./logits.ts";
 import type { CompareOptions } from "./options.ts";
 import { recastDtypes } from "./recast-source.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
@@ -130,10 +130,11 @@ export async function verifyModels(
   };
   add(coverRung(a, b, settings), settings.findings);
 
+  const early = prompt === null ? null : await earlyLogits(a, b, limited, prompt);
   let compared: BytesResult | null = null;
-  let run: (LogitsRung & { readonly prompt: Prompt }) | null = null;
+  let run: PromptedRung | null = null;
   if (comparable) {
-    compared = await runBytesRung(a, b, options, strictScales, known);
+    compared = await runBytesRung(a, b, options, { strictScales, known, equal: early?.run?.equal });
     const content = {
       a: { model: a, leaves: compared.leavesA, root: compared.roots.a },
       b: { model: b, leaves: compared.leaves, root: compared.roots.b },
@@ -143,7 +144,7 @@ export async function verifyModels(
     add({ rung: "bytes", verdict, metrics }, [...compared.findings, ...inspected]);
   }
   if (prompt !== null && compared !== null) {
-    run = await provenLogits(a, b, limited, prompt, compared);
+    run = await provenLogits(a, b, limited, prompt, compared, early);
     add({ rung: "logits", verdict: run.verdict, metrics: run.metrics }, run.findings);
   }
   if (unlikeStreams.length > 0) {
@@ -181,21 +182,57 @@ export async function verifyModels(
   return { report, source: a, destination: b, leaves, prompt: run?.prompt ?? prompt, fingerprint };
 }
 
-/** Runs the logits rung: on a longer prompt where bytes differ, or where a short one by default could not show every fault. */
+/** The logits rung, with its prompt. */
+type PromptedRung = LogitsRung & { readonly prompt: Prompt };
+
+/** The logits rung that ran before the bytes rung; `error`: what stopped it. */
+type EarlyRun = { readonly run: PromptedRung } | { readonly run?: never; readonly error: unknown };
+
+/**
+ * Runs the logits rung before the bytes rung, so that one reading serves both; null where something is recast, because then it
+ * needs results of the bytes rung. Its error is reported after those of the bytes rung, which name damaged bytes.
+ */
+async function earlyLogits(
+  a: ModelWithScales,
+  b: ModelWithScales,
+  options: CompareOptions,
+  prompt: Prompt,
+): Promise<EarlyRun | null> {
+  if (recastDtypes(a, b).size > 0) return null;
+  return await promptedRung(a, b, options, prompt, { pairs: true }).then(
+    (run) => ({ run }),
+    (error: unknown) => ({ error }),
+  );
+}
+
+async function promptedRung(
+  a: ModelWithScales,
+  b: ModelWithScales,
+  options: CompareOptions,
+  prompt: Prompt,
+  known: LogitsKnowledge,
+): Promise<PromptedRung> {
+  const totalBytes = runBytes(a, ["main", "mtp"]) + runBytes(b, ["main", "mtp"]);
+  options.watch?.({ type: "phase", phase: "logits", totalBytes });
+  return { ...(await logitsRung(a, b, options, prompt, known)), prompt };
+}
+
+/**
+ * The result of the logits rung: of the early run, else of a run now. On a longer prompt where bytes differ, or where a short
+ * one by default could not show every fault.
+ */
 async function provenLogits(
   a: ModelWithScales,
   b: ModelWithScales,
   options: CompareOptions,
   prompt: Prompt,
   { differences, notNearest }: BytesResult,
-): Promise<LogitsRung & { readonly prompt: Prompt }> {
-  const totalBytes = runBytes(a, ["main", "mtp"]) + runBytes(b, ["main", "mtp"]);
-  const run = async (used: Prompt) => {
-    options.watch?.({ type: "phase", phase: "logits", totalBytes });
-    return { ...(await logitsRung(a, b, options, used, notNearest)), prompt: used };
-  };
-  const first = differences.length === 0 ? await run(prompt) : null;
-  if (first !== null && first.verdict !== "unproven") return first;
+  early: EarlyRun | null,
+): Promise<PromptedRung> {
+  if (early !== null && "error" in early) throw early.error;
+  const run = (used: Prompt) => promptedRung(a, b, options, used, { notNearest });
+  const first = early?.run ?? (differences.length === 0 ? await run(prompt) : null);
+  if (first !== null && first.verdict !== "unproven" && differences.length === 0) return first;
   const longer = await promptOf(options, a.checkpoint, a.dims.vocab);
   const isLonger = longer.ids.length > prompt.ids.length;
   const fits = isLonger && (await neededBytes(a, b, options, longer.ids)) <= memoryOf(options);
@@ -225,14 +262,13 @@ async function runBytesRung(
   a: ModelWithScales,
   b: ModelWithScales,
   options: CompareOptions,
-  strictScales: boolean,
-  known: Comparisons | undefined,
+  found: Pick<BytesOptions, "strictScales" | "known" | "equal">,
 ): Promise<BytesResult> {
   const watch = options.watch ?? ignoreEvents;
   await using pool = new WorkerPool(poolSize(memoryOf(options), options.threads), watch);
   watch({ type: "phase", phase: "bytes", totalBytes: bytesToCompare(a, b) });
   const { signal } = options;
-  return await compareBytes({ a, b, pool, strictScales, phase: "bytes", known, watch, signal });
+  return await compareBytes({ a, b, pool, ...found, phase: "bytes", watch, signal });
 }
 
 /** The roles of two models, and what the bytes rung found out about each. */

@@ -45,19 +45,22 @@ function named(rung: LogitsRung, layer: number, door: string): void {
 }
 
 describe.each([
-  ["sharded, kept", source, source, FAULTS],
-  ["sharded, recast to FP8", source, fp8, FAULTS],
-  ["moe, kept", experts.source, experts.source, EXPERT_FAULTS],
-  ["moe, recast to FP8", experts.source, experts.fp8, EXPERT_FAULTS],
-  ["latent-moe, kept", latent.source, latent.source, LATENT_FAULTS],
-  ["latent-moe, recast to FP8", latent.source, latent.fp8, LATENT_FAULTS],
-] as const)("a wrong use of one side, %s", (_, right, destination, faults) => {
+  ["sharded, kept", source, source, FAULTS, false],
+  ["sharded, kept and read once", source, source, FAULTS, true],
+  ["sharded, recast to FP8", source, fp8, FAULTS, false],
+  ["moe, kept", experts.source, experts.source, EXPERT_FAULTS, false],
+  ["moe, kept and read once", experts.source, experts.source, EXPERT_FAULTS, true],
+  ["moe, recast to FP8", experts.source, experts.fp8, EXPERT_FAULTS, false],
+  ["latent-moe, kept", latent.source, latent.source, LATENT_FAULTS, false],
+  ["latent-moe, kept and read once", latent.source, latent.source, LATENT_FAULTS, true],
+  ["latent-moe, recast to FP8", latent.source, latent.fp8, LATENT_FAULTS, false],
+] as const)("a wrong use of one side, %s", (_, right, destination, faults, pairs) => {
   it.each(Object.entries(faults))("%s", async (_, [break_, layer, door]) => {
-    named(await logitsRung(right, runBy(destination, break_), QUICK, PROMPT), layer, door);
+    named(await logitsRung(right, runBy(destination, break_), QUICK, PROMPT, { pairs }), layer, door);
   });
 
   it("none: no door is bad, and the bytes agree", async () => {
-    const rung = await logitsRung(right, destination, QUICK, PROMPT);
+    const rung = await logitsRung(right, destination, QUICK, PROMPT, { pairs });
     expect(rung.bad).toEqual([]);
     expect(rung.metrics.wiring).toEqual({ maxRelL2: 0, limit: 0 });
     await using pool = new WorkerPool(poolSize(QUICK.memoryBytes!, 1));
@@ -120,6 +123,11 @@ describe("a wrong scale", () => {
     const rung = await logitsRung(source, wrong, QUICK, PROMPT);
     named(rung, 1, "up");
     expect([...new Set(rung.bad.map(({ layer }) => layer))]).toEqual([1, 3]);
+  });
+
+  it("under equal codes is a wrong wiring, also where weights are read once", async () => {
+    const wrong = scaled({ [up3!]: 2 * scale(up3!) });
+    named(await logitsRung(fp8, wrong, QUICK, PROMPT, { pairs: true }), 3, "up");
   });
 });
 

@@ -17,13 +17,21 @@ import {
   widthOf,
 } from "../../core/dtype.ts";
 import { IsologitError, withLocation } from "../../core/errors.ts";
-import { type Band, bandsOf, type ElementSource, readElements, rowsUnit } from "../../core/gather.ts";
+import {
+  type Band,
+  bandsOf,
+  type ElementSource,
+  readElements,
+  rowsUnit,
+  wholeTensorOf,
+} from "../../core/gather.ts";
 import type { Sources } from "../../core/read.ts";
 import type { FindSeal } from "../../core/sealed-spans.ts";
 import type { Call, Loss } from "../../workers/calls.ts";
 import { roundingBound } from "../../workers/code-bound.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
+import { type EqualContent, type EqualTensors, pairKey } from "../pairs/paired-reading.ts";
 import { BlockScaleCheck } from "./block-scales.ts";
 import { type ComparedItem, type ComparedSide, storedWidth } from "./compared-items.ts";
 import { ErrorMeter } from "./recast-error.ts";
@@ -38,6 +46,8 @@ export interface ItemContext {
   readonly seals: { readonly a: FindSeal; readonly b: FindSeal };
   /** b was written by this version from a: every code must be the nearest */
   readonly strictScales: boolean;
+  /** pairs of tensors that were compared already */
+  readonly equal: EqualContent;
   readonly advance: (bytes: number) => void;
   readonly signal: AbortSignal | undefined;
 }
@@ -89,6 +99,7 @@ export class ItemComparison {
     const { a: from, b: to, shape } = this.#item;
     const [width, toWidth] = [widthOf(from.dtype), widthOf(to.dtype)];
     const count = countOf(shape);
+    const bytesEach = storedWidth(from) + storedWidth(to);
     let firstBad = Infinity;
     let [amax, notNearest] = [0, 0];
     // A relabelled weight has the values of its FNUZ codes: its scale is half of theirs, and is not derived from amax.
@@ -98,8 +109,9 @@ export class ItemComparison {
       this.#recast.kind === "bound" && this.#o.strictScales
         ? new BlockScaleCheck(this.#recast.decoded.hasExponents)
         : null;
+    const known = this.#known(count);
     /** EmptyKind of all bands so far; null where a band has other values; undefined before the first band */
-    let dead: EmptyKind | null | undefined;
+    let dead: EmptyKind | null | undefined = known?.dead;
     // A buffer holds the band of both sides, and space for the recast band or for the scales of b.
     const isRecast = this.#recast.kind !== "none";
     const exact = this.#exactWidth();
@@ -111,7 +123,7 @@ export class ItemComparison {
     const errors = isRecast ? this.#errorMeter(inRows ? count / columns : 0) : null;
     await pipelineBands(
       this.#worker,
-      bandsOf(count, perElement, bufferBytes, inRows ? unit : undefined),
+      known === undefined ? bandsOf(count, perElement, bufferBytes, inRows ? unit : undefined) : [],
       (band, buffer) => this.#readBand(band, buffer, width, toWidth),
       async (band, buffer) => {
         const n = band.hi - band.lo;
@@ -127,10 +139,12 @@ export class ItemComparison {
           errors?.add(result.error, n, inRows);
         }
         dead = dead === undefined || dead === result.dead ? result.dead : null;
-        this.#o.advance(n * (storedWidth(from) + storedWidth(to)));
+        this.#o.advance(n * bytesEach);
       },
     );
-    const { source, sha256 } = await this.#worker.call({ op: "finish" });
+    if (known !== undefined) this.#o.advance(count * bytesEach);
+    const { source, sha256 } =
+      known === undefined ? await this.#worker.call({ op: "finish" }) : { ...known, source: known.sha256 };
     const ownMessage = isRelabelled ? null : (ownScales?.finish() ?? null);
     const message = this.#message(firstBad, notNearest) ?? ownMessage;
     const digestA = await this.#digestOf("a", count, source);
@@ -139,7 +153,7 @@ export class ItemComparison {
     const digestB = isOwn ? sha256 : await this.#digestOf("b", count, sha256);
     return {
       ...{ a: digestA, b: digestB, message },
-      bytes: count * (storedWidth(from) + storedWidth(to)),
+      bytes: count * bytesEach,
       cast: errors && {
         amax: this.#realAmax(amax),
         loss,
@@ -150,6 +164,16 @@ export class ItemComparison {
       },
       dead: dead ?? null,
     };
+  }
+
+  /** What is known of both sides, if each is a whole tensor that stores values, and the two were found equal. */
+  #known(count: number): EqualTensors | undefined {
+    const { a, b, isRecast } = this.#item;
+    if (isRecast || a.decoded !== undefined || b.decoded !== undefined) return undefined;
+    const [left, right] = [a, b].map(({ elementSource }) => wholeTensorOf(elementSource, count) ?? "");
+    if (this.#o.a.transformed.has(left!) || this.#o.b.transformed.has(right!)) return undefined;
+    const known = this.#o.equal.get(pairKey(left!, right!));
+    return known?.dtype === a.dtype && known.elements === count ? known : undefined;
   }
 
   /** Bytes of an element in stored blocks whose bytes are compared with those of the encoder; 0 if they are not. */

@@ -9,6 +9,7 @@ import { layerReporter, type MatchedModel, type Replica } from "../../families/m
 import { divideByBytes } from "../../io/tasks/divide.ts";
 import type { Task } from "../../io/tasks/task-files.ts";
 import type { BandWorker, WorkerPool } from "../../workers/pool.ts";
+import type { EqualContent } from "../pairs/paired-reading.ts";
 import { type ComparedItem, comparedItem, storedWidth } from "./compared-items.ts";
 import { type ComparedContent, ItemComparison, type ItemContext } from "./item-comparison.ts";
 import { compareUnusedScales } from "./unused-scales.ts";
@@ -22,6 +23,8 @@ export interface BytesOptions {
   readonly phase: "bytes" | "measure";
   /** comparisons of the same bytes that other processes made; the rung reads only what is not among them */
   readonly known?: Comparisons | undefined;
+  /** pairs of tensors that were found equal already; default none */
+  readonly equal?: EqualContent | undefined;
   readonly watch: Watch;
   readonly signal: AbortSignal | undefined;
 }
@@ -49,7 +52,14 @@ export async function compareShare(options: BytesOptions, { index, count }: Task
 }
 
 /** What comparisons of items share, with open files. */
-export function openContext({ strictScales, phase, watch, signal, ...models }: BytesOptions) {
+export function openContext({
+  strictScales,
+  phase,
+  equal = new Map(),
+  watch,
+  signal,
+  ...models
+}: BytesOptions) {
   const [a, b] = [withDecodedValues(models.a), withDecodedValues(models.b)];
   const seals = { a: sealFinder(a.checkpoint), b: sealFinder(b.checkpoint) };
   const sources = { a: new Sources(a.checkpoint.store), b: new Sources(b.checkpoint.store) };
@@ -58,7 +68,7 @@ export function openContext({ strictScales, phase, watch, signal, ...models }: B
     await sources.b[Symbol.asyncDispose]();
   };
   const advance = (bytes: number) => watch({ type: "advance", phase, bytes });
-  return { a, b, sources, seals, strictScales, advance, signal, [Symbol.asyncDispose]: close };
+  return { a, b, sources, seals, strictScales, equal, advance, signal, [Symbol.asyncDispose]: close };
 }
 
 /** An item, as it is read from both sides. */

@@ -5,7 +5,7 @@
  * exceed the wiring limit. This file makes the faults for each kind of stage; trials.ts runs them and records the outcomes.
  */
 import type { Backend, Region } from "../../../kernels/kernel.ts";
-import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
+import { tensorKey } from "../../core/checkpoint.ts";
 import { relL2 } from "../../core/distance.ts";
 import { countOf, sameShape } from "../../core/dtype.ts";
 import type { Forward, KernelStage, OutputRows, Stage } from "../../families/forward.ts";
@@ -13,6 +13,7 @@ import type { Dims } from "../../families/structure.ts";
 import { Streams, stageStreams } from "../../inference/activations.ts";
 import type { DispatchedRows, ExpertRows } from "../../inference/expert-rows.ts";
 import type { ModelRunner } from "../../inference/runner.ts";
+import { putFloats } from "../../inference/sequences.ts";
 import type { BlockNames, TensorUse } from "../../inference/tensor-lookup.ts";
 import {
   ATTEMPTS,
@@ -21,12 +22,13 @@ import {
   blocksOf,
   distance,
   type Exchange,
+  fewChangedRows,
   groupByStream,
   mostUnlike,
   neighbourTargets,
   partTargets,
 } from "./swaps.ts";
-import { type Control, type ControlSite, ControlTrials } from "./trials.ts";
+import { type Control, type ControlRun, type ControlSite, ControlTrials } from "./trials.ts";
 
 interface ControlsOptions {
   readonly backend: Backend;
@@ -88,9 +90,11 @@ export class Controls {
       };
     });
     const region = backend.allocate(residual.bytes);
-    await this.#trials.run(site, false, [{ door: "residual", attempts, needs: [] }], async (replacements) => {
-      await runner.embed(ids, "stored", region, replacements);
-      return async () => relL2(expected, await this.#view(region, "residual"));
+    await this.#trials.run(site, false, [{ door: "residual", attempts, needs: [] }], {
+      all: async (replacements) => {
+        await runner.embed(ids, "stored", region, replacements);
+        return async () => relL2(expected, await this.#view(region, "residual"));
+      },
     });
     backend.release(region);
   }
@@ -150,9 +154,15 @@ export class Controls {
         .flatMap((output) => blocksOf({ ...output, count: Math.min(output.count, words - output.at) }, 1));
       const attempts = neighbourTargets(tensor, blocks, 0, "row", "logits", blockColumns(correct, words));
       const target = { door: "logits", attempts, needs: [from] };
-      await this.#trials.run(site, false, [target], async (replacements) => {
-        await runner.logits(from, 0, words, [streams.set()], [region], { ...runner.head, replacements });
+      const run = async (changed: Pick<BlockNames, "replacements" | "rows">) => {
+        await putFloats(backend, region, correct);
+        const place = { ...runner.head, ...changed };
+        await runner.logits(from, 0, words, [streams.set()], [region], { place });
         return async () => relL2(correct, await backend.view(region, ids.length * words));
+      };
+      await this.#trials.run(site, false, [target], {
+        all: (replacements) => run({ replacements }),
+        few: (replacements, swaps) => run({ replacements, rows: fewChangedRows(swaps, outputs) }),
       });
     }
     backend.release(region);
@@ -174,10 +184,15 @@ export class Controls {
     }
     // The stage is limited to these doors, so that only their weights are read again.
     const alone = { ...stage, to: [...doors.keys()] };
-    const run = async (replacements: ReadonlyMap<string, Tensor>) => {
-      await this.#o.runner.run(alone, { ...names, replacements }, [made.set("stored", streams)]);
+    const runChanged = async (changed: Pick<BlockNames, "replacements" | "rows">) => {
+      for (const [door, values] of expected) await made.put(door, values);
+      await this.#o.runner.run(alone, { ...names, ...changed }, [made.set("stored", streams)]);
       return async (door: string) =>
         relL2(expected.get(door)!, await this.#view(made.regions.get(door)!, door));
+    };
+    const run: ControlRun = {
+      all: (replacements) => runChanged({ replacements }),
+      few: (replacements, swaps) => runChanged({ replacements, rows: fewChangedRows(swaps, outputs) }),
     };
     const needs = [stage.from];
     const rows = [...doors].map(([door, rowsOfDoor]) => {
@@ -215,19 +230,21 @@ export class Controls {
     const needs = [stage.from];
     const width = this.#widths[to]!;
     const expected = Float32Array.from(await this.#view(streams.regions.get(to)!, to));
-    const run = (dispatched: DispatchedRows) => async (replacements: ReadonlyMap<string, Tensor>) => {
-      await runner.run(stage, { ...names, replacements }, [made.set("stored", streams)], dispatched);
-      return async () => {
-        const found = await this.#view(made.regions.get(to)!, to);
-        const distances = dispatched.experts.map(({ from, count }) => {
-          const [left, right] = [expected, found].map((all) =>
-            all.subarray(from * width, (from + count) * width),
-          );
-          return relL2(left!, right!);
-        });
-        return Math.max(...distances);
-      };
-    };
+    const run = (dispatched: DispatchedRows): ControlRun => ({
+      all: async (replacements) => {
+        await runner.run(stage, { ...names, replacements }, [made.set("stored", streams)], dispatched);
+        return async () => {
+          const found = await this.#view(made.regions.get(to)!, to);
+          const distances = dispatched.experts.map(({ from, count }) => {
+            const [left, right] = [expected, found].map((all) =>
+              all.subarray(from * width, (from + count) * width),
+            );
+            return relL2(left!, right!);
+          });
+          return Math.max(...distances);
+        };
+      },
+    });
     const few = expertRows.experts.slice(0, ATTEMPTS + 1);
     const [first] = few;
     for (const { tensor, outputs } of runner.parts(names, [to], first!.expert)) {
@@ -274,9 +291,11 @@ export class Controls {
     const { backend, runner } = this.#o;
     const expected = Float32Array.from(await this.#view(streams.regions.get(stage.to)!, stage.to));
     const needs = stage.needs?.[name] ?? [];
-    const run = async (replacements: ReadonlyMap<string, Tensor>) => {
-      await runner.run(stage, { ...names, replacements }, [made.set("stored", streams)]);
-      return async () => relL2(expected, await this.#view(made.regions.get(stage.to)!, stage.to));
+    const run: ControlRun = {
+      all: async (replacements) => {
+        await runner.run(stage, { ...names, replacements }, [made.set("stored", streams)]);
+        return async () => relL2(expected, await this.#view(made.regions.get(stage.to)!, stage.to));
+      },
     };
     for (const { tensor, outputs } of runner.parts(names, [name])) {
       const perRow = countOf(tensor.shape) / tensor.shape[0]!;

@@ -3,6 +3,7 @@ import { decodedTensor } from "../../checkpoint/scales/decode.ts";
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
 import { isDecodedBlock } from "../../core/dtype.ts";
 import type { OutputRows } from "../../families/forward.ts";
+import type { RowRange } from "../../inference/tensor-lookup.ts";
 import { type BlockExchange, exchangeBlocks } from "./exchange.ts";
 
 /** Number of attempts before a control counts as missed. */
@@ -49,6 +50,31 @@ export function replacementsFor(swaps: readonly Exchange[]): ReadonlyMap<string,
   }
   return replacements;
 }
+
+/** Rows of each block that show a fault before all rows are computed. */
+const FEW_ROWS = 64;
+
+/**
+ * A few of the rows that change, by tensor: the first of each exchanged block, or of each output where columns or whole tensors are
+ * exchanged. A door at which the comparison sees the change of these rows is further off with the others.
+ *
+ * @param outputs what the tensors make in which columns are exchanged
+ */
+export function fewChangedRows(
+  swaps: readonly Exchange[],
+  outputs: readonly OutputRows[],
+): ReadonlyMap<string, readonly RowRange[]> {
+  const rows = new Map<string, RowRange[]>();
+  for (const swap of swaps) {
+    const blocks = "with" in swap || swap.exchange.axis === 1 ? outputs : exchangedRows(swap.exchange);
+    const ranges = blocks.map(({ from, count }) => ({ lo: from, hi: from + Math.min(count, FEW_ROWS) }));
+    const key = tensorKey(swap.of);
+    rows.set(key, [...(rows.get(key) ?? []), ...ranges]);
+  }
+  return rows;
+}
+
+const exchangedRows = ({ a, b, count }: BlockExchange) => [a, b].map((from) => ({ from, count }));
 
 /** Splits a block into blocks of `size`; returns at most MOST_BLOCKS of them. */
 export function blocksOf({ at, from, count }: Block, size: number): readonly Block[] {

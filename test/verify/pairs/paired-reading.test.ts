@@ -1,0 +1,151 @@
+/**
+ * One reading serves bytes and logits. What it claims must be what separate readings find: the same report, the digests of the
+ * stored bytes, and a flipped bit of any tensor, at its element.
+ */
+import { createHash } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { convert } from "../../../src/api/convert.ts";
+import type { VerifyOptions } from "../../../src/certificate/options.ts";
+import { loadModelWithScales, type ModelWithScales } from "../../../src/checkpoint/load.ts";
+import { openCheckpoint } from "../../../src/checkpoint/open.ts";
+import type { Checkpoint } from "../../../src/core/checkpoint.ts";
+import type { ByteSource } from "../../../src/core/io.ts";
+import { seededIds } from "../../../src/inference/prompts.ts";
+import { compareBytes } from "../../../src/verify/bytes/bytes.ts";
+import { logitsRung } from "../../../src/verify/logits.ts";
+import { type EqualContent, pairKey } from "../../../src/verify/pairs/paired-reading.ts";
+import { verifyModels } from "../../../src/verify/verify.ts";
+import { poolSize, WorkerPool } from "../../../src/workers/pool.ts";
+import { familyGolden, golden, workFolder } from "../../support/goldens.ts";
+import { type Copy, copyOf, Editor, opened } from "../../support/verify/planted.ts";
+
+const work = workFolder();
+/** Bands of 64 KiB, the first of a stage of 8 KiB: tensors of these models have several. */
+const SMALL_BANDS: VerifyOptions = { tokens: 5, threads: 1, memoryBytes: 6 * 1024 * 1024 };
+const PROMPT = { ids: seededIds(5, 0, 512), textTokens: 0 };
+
+const modelOf = async (checkpoint: Checkpoint): Promise<ModelWithScales> =>
+  loadModelWithScales(checkpoint, {});
+const FOLDERS = {
+  tiny: golden("tiny"),
+  moe: golden("moe"),
+  "latent-moe": golden("latent-moe"),
+  llama: familyGolden("llama"),
+  qwen3_moe: familyGolden("qwen3_moe"),
+};
+
+async function bytesOf(a: ModelWithScales, b: ModelWithScales, equal: EqualContent) {
+  await using pool = new WorkerPool(poolSize(SMALL_BANDS.memoryBytes!, 1));
+  const options = { pool, strictScales: true, phase: "bytes", watch() {}, signal: undefined } as const;
+  return await compareBytes({ ...options, a, b, equal });
+}
+
+describe.each(Object.entries(FOLDERS))("%s and its packed file", async (name, folder) => {
+  const packed = `${work}/${name}.isologit`;
+  await convert(folder, packed, { to: "packed", verify: "off" });
+  const [a, b] = [await modelOf(await openCheckpoint(folder)), await modelOf(await openCheckpoint(packed))];
+  const rung = (pairs: boolean) => logitsRung(a, b, SMALL_BANDS, PROMPT, { pairs });
+  const together = await rung(true);
+
+  it("the logits rung finds what it finds alone", async () => {
+    expect({ ...together, equal: new Map() }).toEqual(await rung(false));
+    expect(together.verdict).toBe("same");
+  });
+
+  it("the bytes rung finds what it finds alone", async () => {
+    expect(await bytesOf(a, b, together.equal)).toEqual(await bytesOf(a, b, new Map()));
+  });
+
+  it("digests are those of the stored bytes", async () => {
+    const { tensors } = await copyOf(folder);
+    for (const [tensor, { dtype, bytes }] of tensors) {
+      const found = together.equal.get(pairKey(tensor, tensor));
+      if (found === undefined) continue;
+      const sha256 = createHash("sha256").update(bytes).digest("hex");
+      expect(found, tensor).toMatchObject({ dtype, sha256, dead: null });
+    }
+  });
+
+  it("every matrix but the token table is among them", async () => {
+    const { tensors } = await copyOf(folder);
+    const isMatrix = (tensor: string) =>
+      tensors.get(tensor)!.shape.length === 2 && !/embed|conv1d/.test(tensor);
+    const left = [...tensors.keys()].filter(
+      (tensor) => isMatrix(tensor) && !together.equal.has(pairKey(tensor, tensor)),
+    );
+    expect(left).toEqual([]);
+  });
+});
+
+/** The checkpoint, and how many bytes of its weight files were read. */
+function counting(checkpoint: Checkpoint): { readonly checkpoint: Checkpoint; readonly bytes: () => number } {
+  let bytes = 0;
+  const { store } = checkpoint;
+  const open = async (path: string): Promise<ByteSource> => {
+    const source = await store.open(path);
+    return {
+      ...{ url: source.url, size: source.size },
+      readInto(target, offset, signal) {
+        if (/^model.*\.safetensors$/.test(path)) bytes += target.byteLength;
+        return source.readInto(target, offset, signal);
+      },
+      [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
+    };
+  };
+  return { checkpoint: { ...checkpoint, store: { ...store, open } }, bytes: () => bytes };
+}
+
+it("weights are read once: again only vectors, and of the destination the rows of controls", async () => {
+  const sides = await Promise.all([0, 1].map(async () => counting(await openCheckpoint(golden("sharded")))));
+  const [a, b] = [await modelOf(sides[0]!.checkpoint), await modelOf(sides[1]!.checkpoint)];
+  const before = sides.map(({ bytes }) => bytes());
+  const { report } = await verifyModels(a, b, SMALL_BANDS);
+  expect(report.verdict).toBe("same");
+  const stored = [...(await copyOf(golden("sharded"))).tensors.values()];
+  const size = stored.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+  const [source, destination] = sides.map(({ bytes }, i) => (bytes() - before[i]!) / size);
+  expect(source).toBeGreaterThanOrEqual(1);
+  expect(source).toBeLessThan(1.03);
+  expect(destination).toBeGreaterThanOrEqual(source!);
+  expect(destination).toBeLessThan(1.15);
+});
+
+it("a pair that only the tables of uses know is read again", async () => {
+  const [a, b] = [
+    await modelOf(await openCheckpoint(golden("tiny"))),
+    await modelOf(await openCheckpoint(golden("tiny"))),
+  ];
+  const { equal } = await logitsRung(a, b, SMALL_BANDS, PROMPT, { pairs: true });
+  const [one, other] = ["main.1.mlp.up", "main.4.mlp.up"];
+  const sources = new Map([
+    ...b.roleSources,
+    [one, b.roleSources.get(other)!],
+    [other, b.roleSources.get(one)!],
+  ] as const);
+  const { differences } = await bytesOf(a, { ...b, roleSources: sources }, equal);
+  expect(differences.map(({ key }) => key)).toEqual([one, other]);
+});
+
+describe("a flipped bit", async () => {
+  const tiny = await copyOf(golden("tiny"));
+  const differing = async (copy: Copy) => {
+    const models = [await modelOf(await opened(tiny)), await modelOf(await opened(copy))] as const;
+    const { report } = await verifyModels(...models, SMALL_BANDS);
+    return { report, metrics: report.rungs[1]!.metrics };
+  };
+
+  it.each([...tiny.tensors.keys()].map((tensor, i) => [tensor, i] as const))(
+    "of %s is named",
+    async (tensor, i) => {
+      const { shape } = tiny.tensors.get(tensor)!;
+      const last = shape.reduce((all, size) => all * size, 1) - 1;
+      const element = [0, Math.floor(last / 2), last][i % 3]!; // in the first band, in another, in the last
+      const editor = new Editor(tiny);
+      editor.flip(tensor, element);
+      const { report, metrics } = await differing(editor.copy);
+      expect(report.verdict).toBe("different");
+      const message = `the first differing element is ${element}`;
+      expect(metrics).toMatchObject({ different: 1, differences: [{ tensors: [tensor], message }] });
+    },
+  );
+});
