@@ -20,6 +20,8 @@ interface Synthesis {
   readonly config: Readonly<Record<string, unknown>>;
   readonly seed: number;
   readonly maxShardBytes: number;
+  /** tensors of one spread take their numbers from one block: as fast as the disk; default false */
+  readonly repeats?: boolean;
   /** default: those of this version */
   readonly families?: readonly Family[];
 }
@@ -34,11 +36,11 @@ interface SyntheticTensor {
 /** Writes the folder. Equal arguments give equal bytes. */
 export async function synthesize(
   folder: string,
-  { config, seed, maxShardBytes, families = house }: Synthesis,
+  { config, seed, maxShardBytes, repeats = false, families = house }: Synthesis,
 ): Promise<void> {
   await writeConfig(folder, config);
   const tensors = tensorsOf(config, families);
-  const noise = new Noise(seed, Math.max(...tensors.map(({ shape }) => countOf(shape))));
+  const noise = new Noise(seed, Math.max(...tensors.map(({ shape }) => countOf(shape))), repeats);
   const shards = split(tensors, maxShardBytes);
   for (const [i, shard] of shards.entries()) {
     const file = await open(join(folder, shardName(i, shards.length)), "w");
@@ -152,10 +154,14 @@ const PART = 1 << 20;
 class Noise {
   readonly #words: () => bigint;
   readonly #block: Float32Array;
+  readonly #repeats: boolean;
+  /** the block in BF16, by the spread of its numbers; only where they repeat */
+  readonly #stored = new Map<number, Uint8Array>();
   #tensors = 0;
 
-  constructor(seed: number, largest: number) {
+  constructor(seed: number, largest: number, repeats: boolean) {
     this.#words = splitMix64(seed);
+    this.#repeats = repeats;
     this.#block = new Float32Array(Math.min(MAX_BLOCK, 2 * largest));
     for (let i = 0; i < this.#block.length; i += 2) {
       const radius = Math.sqrt(-2 * Math.log(1 - this.#uniform()));
@@ -184,7 +190,21 @@ class Noise {
       case "ssm.dt_bias":
         return yield narrow(Float32Array.from({ length: count }, between(-1.5, 0.5)));
       default:
-        yield* this.#normal(count, spreadOf(role, shape));
+        yield* this.#repeats
+          ? this.#repeated(count, spreadOf(role, shape))
+          : this.#normal(count, spreadOf(role, shape));
+    }
+  }
+
+  *#repeated(count: number, spread: number): Generator<Uint8Array> {
+    const block = this.#stored.get(spread) ?? narrow(this.#block.map((value) => value * spread));
+    this.#stored.set(spread, block);
+    let at = (2 * ++this.#tensors * 1_000_003) % block.length;
+    for (let left = 2 * count; left > 0; ) {
+      const size = Math.min(left, 2 * PART, block.length - at);
+      yield block.subarray(at, at + size);
+      left -= size;
+      at = (at + size) % block.length;
     }
   }
 

@@ -26,9 +26,10 @@ export function start(
 }
 
 /** A shell line in which `isologit` is the program. */
-export function shell(line: string, options: SpawnOptions = {}): Promise<Ended> {
+export function shell(line: string, options: SpawnOptions = {}, maxMs?: number): Promise<Ended> {
   const script = `isologit() { "${process.execPath}" "${PROGRAM}" "$@"; }; ${line}`;
-  return watched(spawn("bash", ["-c", script], { stdio: ["ignore", "pipe", "pipe"], ...options })).ended;
+  const child = spawn("bash", ["-c", script], { stdio: ["ignore", "pipe", "pipe"], ...options });
+  return watched(child, maxMs).ended;
 }
 
 /** A module's text, run by Node. */
@@ -52,8 +53,8 @@ export async function json(...args: readonly string[]): Promise<Ended & { report
   return { ...ended, report };
 }
 
-function watched(child: ChildProcess): { child: ChildProcess; ended: Promise<Ended> } {
-  const timer = setTimeout(() => child.kill("SIGABRT"), MAX_MS);
+function watched(child: ChildProcess, maxMs = MAX_MS): { child: ChildProcess; ended: Promise<Ended> } {
+  const timer = setTimeout(() => child.kill("SIGABRT"), maxMs);
   const text = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const) {
     child[name]?.setEncoding("utf8").on("data", (part: string) => {
