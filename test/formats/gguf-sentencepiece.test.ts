@@ -256,7 +256,7 @@ describe("single keys", () => {
   });
 
   it("follow settings before anything else, and no id that is no token", () => {
-    const settings = { add_bos_token: false, add_prefix_space: false, pad_token: "none" };
+    const settings = { add_bos_token: false, add_prefix_space: false, bos_token: "<s>" };
     const files = filesWith({ "tokenizer_config.json": settings, "config.json": { pad_token_id: -1 } });
     const { add_bos_token, add_space_prefix, padding_token_id } = valuesOf(files);
     expect([add_bos_token, add_space_prefix, padding_token_id]).toEqual([false, false, undefined]);
@@ -351,6 +351,11 @@ describe("what llama.cpp does otherwise", () => {
       "merges in an order that no scores have",
       withJson({ model: { ...model, merges: [...model.merges.slice(1), model.merges[0]] } }),
       [/merges whatever gives a known token/],
+    ],
+    [
+      "a token that tokenizer.model lacks",
+      withJson({ model: { ...model, vocab: { ...model.vocab, extra: 502 } } }),
+      [/tokenizer.model has other tokens/],
     ],
     [
       "a tokenizer.model of other tokens",
