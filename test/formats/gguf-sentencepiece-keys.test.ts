@@ -1,3 +1,4 @@
+/** The keys of a SentencePiece tokenizer: those of llama.cpp's own converter, and what is said where llama.cpp does otherwise. */
 import { describe, expect, it } from "vitest";
 import { gguf } from "../../formats/gguf/format.ts";
 import { tokenizerKeys } from "../../formats/gguf/tokenizer/keys.ts";
