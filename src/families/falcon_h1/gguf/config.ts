@@ -11,7 +11,7 @@ import { GgufKeys, hasArchitecture } from "../../parts/gguf/keys.ts";
 import { mambaKeys, mambaLimits } from "../../parts/gguf/mamba-keys.ts";
 import { refuseExcess } from "../../parts/limits.ts";
 import type { Config, Settings } from "../../structure.ts";
-import { MULTIPLIER_LISTS, MULTIPLIERS } from "../multipliers.ts";
+import { MULTIPLIER_LISTS, MULTIPLIER_SETTINGS, MULTIPLIERS } from "../multipliers.ts";
 
 const ARCHITECTURE = "falcon-h1";
 
@@ -75,8 +75,7 @@ const BIASES = ["attentionBias", "mlpBias", "projectorsBias"];
 
 /** What llama.cpp cannot compute of these models. */
 export function limits(settings: Settings): readonly Limit[] {
-  const multipliers = [...Object.keys(MULTIPLIERS), ...MULTIPLIER_LISTS.map(({ setting }) => setting)];
-  const values = multipliers.flatMap((name) => [settings[name]].flat());
+  const values = MULTIPLIER_SETTINGS.flatMap((name) => [settings[name]].flat());
   const { ropeScaling, embeddingMultiplier, lmHeadMultiplier, tied } = settings;
   return [
     [
