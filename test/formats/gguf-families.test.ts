@@ -367,6 +367,35 @@ describe("planted faults", () => {
     expect([verdict, firstDivergence?.layer]).toEqual(["different", layer]);
   });
 
+  it.each<[Name, string, (bytes: Buffer, at: number) => void, RegExp]>([
+    [
+      ...(["falcon_h1", "isologit.multipliers.key_multiplier"] as const),
+      (bytes, at) => bytes.writeDoubleLE(0, at),
+      /key_multiplier is 0; it must be a number, and not 0/,
+    ],
+    [
+      ...(["falcon_h1", "isologit.multipliers.ssm_multipliers.4"] as const),
+      (bytes, at) => bytes.writeDoubleLE(Number.NaN, at),
+      /ssm_multipliers.4 is NaN/,
+    ],
+    [
+      ...(["bamba", "granitehybrid.rope.dimension_count"] as const),
+      (bytes, at) => bytes.writeUInt32LE(4, at),
+      /must be half of a head, which has 16 elements/,
+    ],
+  ])("%s with another %s is refused", async (name, key, change, says) => {
+    const bytes = readFileSync(join(work, `${name}.gguf`));
+    change(bytes, bytes.indexOf(key) + key.length + 4); // after its type
+    const path = join(work, `${name} with another ${key}.gguf`);
+    writeFileSync(path, bytes);
+    const error = await errorOf(() => inspect(path));
+    expect([error.code, error.exit, error.message]).toEqual([
+      "CONFIG_INVALID",
+      3,
+      expect.stringMatching(says),
+    ]);
+  });
+
   it("a gain that is no number is refused", async () => {
     const file = await changed(join(work, "nemotron.gguf"), "blk.0.attn_norm.weight", (bytes) =>
       bytes.writeFloatLE(Number.NaN, 4),
