@@ -43,9 +43,12 @@ export function spansOutsideTensors(
   ];
 }
 
-/** Whether the comparison with the source reads all elements: each belongs to a role. */
-function isCovered({ role, elementSource }: Job): boolean {
-  return role !== null && elementSource.moves.every(({ of }) => of !== null);
+/**
+ * Whether the comparison with the source reads all elements: each belongs to a role. Of products it reads the values, which are
+ * rounded.
+ */
+function isCovered({ role, elementSource, multiplied }: Job): boolean {
+  return role !== null && multiplied === undefined && elementSource.moves.every(({ of }) => of !== null);
 }
 
 /** Spans that no part of the plan covers: zeros, for alignment. */

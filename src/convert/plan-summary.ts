@@ -16,9 +16,10 @@ export function plannedTensors(
   plan: Plan,
   stored: ReadonlyMap<string, Pick<Tensor, "dtype">>,
 ): readonly PlannedTensor[] {
-  return plan.jobs.map(({ tensor, role, elementSource, sourceDtype, why }) => {
-    const from = elementSource.moves
-      .flatMap(({ of }) => (of === null ? [] : (elementSource.roles.get(of) ?? [])))
+  return plan.jobs.map(({ tensor, role, elementSource, multiplied, sourceDtype, why }) => {
+    const { moves, roles } = multiplied ?? elementSource;
+    const from = moves
+      .flatMap(({ of }) => (of === null ? [] : (roles.get(of) ?? [])))
       .map(({ of }) => storedKey(of!)); // moves from stored tensors hold no padding
     return {
       name: tensorKey(tensor),

@@ -77,6 +77,8 @@ export interface Job {
   /** the reason for its dtype, in words */
   readonly why: string;
   readonly elementSource: ElementSource;
+  /** where the elements are products: the values of the source that are multiplied */
+  readonly multiplied?: ElementSource;
   readonly sourceDtype: DType;
   readonly count: number;
   /** the tensor is a share of a matrix's columns */

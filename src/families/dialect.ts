@@ -28,9 +28,9 @@ export interface Rule<D extends Dims = Dims> {
   readonly stores?: "-exp" | "+1";
   /**
    * Numbers by which values are multiplied where they are stored, in F32: one for the tensor, or one for each run of rows, in
-   * their order; 1: the values are stored as they are. A number is not 0
+   * their order. A number is not 0. Undefined, or absent: values are stored as they are
    */
-  times?(d: D): number | readonly RowFactor[];
+  times?(d: D): number | readonly RowFactor[] | undefined;
   /** read if it exists but never written: the same roles as other rules, divided differently */
   readonly readOnly?: true;
   /** models for which this is false do not have the tensor */

@@ -141,13 +141,13 @@ function namesOf(names: readonly string[], { renamed }: Dialect): readonly strin
   return [...names, ...others.map((name) => loaded + name.slice(stored.length))];
 }
 
-/** The numbers of a rule, for runs of elements; undefined if all are 1. */
+/** The numbers of a rule, for runs of elements; undefined if values are stored as they are. */
 function factorsOf(rule: Rule, dims: Dims, shape: Shape): readonly ElementFactor[] | undefined {
-  const factors = rule.times?.(dims) ?? 1;
+  const factors = rule.times?.(dims);
+  if (factors === undefined) return undefined;
   const [rows = 1] = shape;
   const inRow = countOf(shape) / rows;
   const runs = typeof factors === "number" ? [{ rows, factor: factors }] : factors;
-  if (runs.every(({ factor }) => factor === 1)) return undefined;
   let hi = 0;
   return runs.map(({ rows: count, factor }) => {
     const lo = hi;

@@ -35,7 +35,7 @@ import {
   withOneGroup,
 } from "../support/llama-shapes.ts";
 import { metricsWith } from "../support/rungs.ts";
-import { copyOf, written } from "../support/verify/planted.ts";
+import { copyOf, Editor, written } from "../support/verify/planted.ts";
 
 const work = workFolder();
 const run = { backend: "wasm", threads: 1, tokens: 8 } as const;
@@ -177,6 +177,12 @@ describe("falcon_h1", () => {
     expect([config.embedding_multiplier, config.ssm_multipliers]).toEqual([1, [1, 1, 1, 1, 1]]);
   });
 
+  it("becomes a checkpoint of Megatron-Bridge", async () => {
+    const bridge = join(work, "falcon bridge");
+    const { verification } = await convert(join(work, "falcon_h1.gguf"), bridge, { ...run, to: "bridge" });
+    expect(verification!.verdict).toBe("within");
+  });
+
   it.each(["bf16", "q8_0"] as const)("is not written in %s", async (dtype) => {
     const error = await errorOf(() => plan(folderOf.falcon_h1, join(work, "x.gguf"), { dtype }));
     expect([error.code, error.message]).toEqual(["PLAN_IMPOSSIBLE", expect.stringMatching(/only F32 gives/)]);
@@ -203,7 +209,7 @@ describe("falcon_h1", () => {
     const products = join(work, "falcon products.gguf");
     writeFileSync(products, bytes);
     const error = await errorOf(() => plan(products, join(work, "x"), { to: "hf", dtype: "bf16" }));
-    expect([error.code, error.exit, error.at.tensor]).toEqual(["UNSUPPORTED", 3, "blk.0.attn_k.weight"]);
+    expect([error.code, error.exit, error.at.tensor]).toEqual(["UNSUPPORTED", 3, "token_embd.weight"]);
     expect((await inspect(products)).family).toBe("falcon_h1");
   });
 });
@@ -263,6 +269,20 @@ describe("what llama.cpp would run wrongly, or not at all", () => {
     expect([error.code, error.exit]).toEqual(["PLAN_IMPOSSIBLE", 2]);
     expect(error.message).toMatch(says);
   });
+});
+
+it("gains of Nemotron that their sums with 1 do not give back come back from a key of our own", async () => {
+  const editor = new Editor(COPIES.nemotron);
+  const gain = "model.layers.1.input_layernorm.weight";
+  const values = Float32Array.from({ length: 64 }, (_, i) => (i % 2 === 0 ? 1e-9 : 0.3) * (i - 30.3));
+  editor.put(gain, { dtype: "F32", bytes: new Uint8Array(values.buffer) });
+  const [folder, file, back] = ["gains", "gains.gguf", "gains back"].map((name) => join(work, name));
+  const { verification } = await convert(written(editor.copy, folder!), file!, { ...run, to: "gguf" });
+  expect(verification!.verdict).toBe("within");
+  const { config } = await gguf.read(await fileStore(file!));
+  expect(config["isologit.values.blk.1.attn_norm.weight"]).toEqual([...values]);
+  await convert(file!, back!, { ...unverified, to: "hf" });
+  expect(filesOf(back!)).toEqual(filesOf(folder!));
 });
 
 /** A copy of a file, with the bytes of one tensor changed. */
@@ -345,6 +365,35 @@ describe("planted faults", () => {
     const file = await changed(join(work, `${name}.gguf`), tensor, change);
     const { verdict, firstDivergence } = await verify(folderOf[name], file, run);
     expect([verdict, firstDivergence?.layer]).toEqual(["different", layer]);
+  });
+
+  it.each<[Name, string, (bytes: Buffer, at: number) => void, RegExp]>([
+    [
+      ...(["falcon_h1", "isologit.multipliers.key_multiplier"] as const),
+      (bytes, at) => bytes.writeDoubleLE(0, at),
+      /key_multiplier is 0; it must be a number, and not 0/,
+    ],
+    [
+      ...(["falcon_h1", "isologit.multipliers.ssm_multipliers.4"] as const),
+      (bytes, at) => bytes.writeDoubleLE(Number.NaN, at),
+      /ssm_multipliers.4 is NaN/,
+    ],
+    [
+      ...(["bamba", "granitehybrid.rope.dimension_count"] as const),
+      (bytes, at) => bytes.writeUInt32LE(4, at),
+      /must be half of a head, which has 16 elements/,
+    ],
+  ])("%s with another %s is refused", async (name, key, change, says) => {
+    const bytes = readFileSync(join(work, `${name}.gguf`));
+    change(bytes, bytes.indexOf(key) + key.length + 4); // after its type
+    const path = join(work, `${name} with another ${key}.gguf`);
+    writeFileSync(path, bytes);
+    const error = await errorOf(() => inspect(path));
+    expect([error.code, error.exit, error.message]).toEqual([
+      "CONFIG_INVALID",
+      3,
+      expect.stringMatching(says),
+    ]);
   });
 
   it("a gain that is no number is refused", async () => {

@@ -51,6 +51,7 @@ export function multiplyTensors<M extends MatchedModel>(
       tensor: { ...job.tensor, recast: { kind: recastKind("F32"), sourceDtype: dtype } },
       role: job.role,
       why: "its software wants it multiplied by the multipliers of the model, and F32 gives the values back",
+      multiplied: job.elementSource,
       elementSource: roleSource(key, job.count, new Map([[key, wholeOf(key, job.count)]])),
       sourceDtype: "F32" as const,
       count: job.count,

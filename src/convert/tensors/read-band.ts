@@ -42,7 +42,8 @@ export function shiftIndex(error: unknown, lo: number): unknown {
 }
 
 /** The first stored tensor that a job reads; undefined if the destination is all padding. */
-function sourceTensor({ elementSource }: Job): string | undefined {
-  const role = elementSource.moves.find(({ of }) => of !== null)?.of ?? undefined;
-  return role === undefined ? undefined : storedKey(elementSource.roles.get(role)![0]!.of!);
+function sourceTensor({ elementSource, multiplied }: Job): string | undefined {
+  const { moves, roles } = multiplied ?? elementSource;
+  const role = moves.find(({ of }) => of !== null)?.of ?? undefined;
+  return role === undefined ? undefined : storedKey(roles.get(role)![0]!.of!);
 }

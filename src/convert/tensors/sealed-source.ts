@@ -49,9 +49,13 @@ export class SealedSource {
   }
 }
 
-function tensorsRead({ elementSource }: Job, tensors: ReadonlyMap<string, Tensor>): readonly Tensor[] {
-  const roles = new Set(elementSource.moves.flatMap(({ of }) => of ?? []));
-  const names = [...roles].flatMap((role) => (elementSource.roles.get(role) ?? []).map(({ of }) => of!));
+function tensorsRead(
+  { elementSource, multiplied }: Job,
+  tensors: ReadonlyMap<string, Tensor>,
+): readonly Tensor[] {
+  const { moves, roles: sources } = multiplied ?? elementSource;
+  const roles = new Set(moves.flatMap(({ of }) => of ?? []));
+  const names = [...roles].flatMap((role) => (sources.get(role) ?? []).map(({ of }) => of!));
   return [...new Set(names.map(storedKey))].map((name) => tensors.get(name)!); // scales are compared as they decode
 }
 

@@ -18,6 +18,12 @@ export const MULTIPLIER_LISTS = [
   { setting: "mlpMultipliers", key: "mlp_multipliers", length: 2 },
 ] as const;
 
+/** The settings of all multipliers. */
+export const MULTIPLIER_SETTINGS = [
+  ...Object.keys(MULTIPLIERS),
+  ...MULTIPLIER_LISTS.map(({ setting }) => setting),
+];
+
 export const listOf = (length: number): KeyValue =>
   valueThat(
     `a list of ${length} numbers`,

@@ -20,6 +20,8 @@ export function readSettings(config: Config, seen: ObservedFacts): ParsedConfig 
   const keys = new GgufKeys(config);
   refuseExcess(2 * keys.blocks, 0);
   const { mixers, settings: shared } = readHybrid(keys, config, seen);
+  if (shared.rotary !== Number(shared.headDim) / 2)
+    keys.refuse("rope.dimension_count", `must be half of a head, which has ${shared.headDim} elements`);
   const settings = {
     pattern: mixers.map((mixer) => `${mixer}-`).join(""),
     ...shared,

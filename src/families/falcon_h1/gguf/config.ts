@@ -2,6 +2,7 @@
  * Reads and writes the keys with which llama.cpp loads Falcon-H1. It has no keys for the multipliers: weights are multiplied by
  * them in its files. Keys of our own hold them, and a file without these is a model whose multipliers are 1.
  */
+import { IsologitError } from "../../../core/errors.ts";
 import type { ConfigInput, ObservedFacts, ParsedConfig } from "../../dialect.ts";
 import { blockCount } from "../../parts/blocks.ts";
 import { attentionKeys } from "../../parts/gguf/attention-keys.ts";
@@ -11,7 +12,7 @@ import { GgufKeys, hasArchitecture } from "../../parts/gguf/keys.ts";
 import { mambaKeys, mambaLimits } from "../../parts/gguf/mamba-keys.ts";
 import { refuseExcess } from "../../parts/limits.ts";
 import type { Config, Settings } from "../../structure.ts";
-import { MULTIPLIER_LISTS, MULTIPLIERS } from "../multipliers.ts";
+import { MULTIPLIER_LISTS, MULTIPLIER_SETTINGS, MULTIPLIERS } from "../multipliers.ts";
 
 const ARCHITECTURE = "falcon-h1";
 
@@ -20,11 +21,15 @@ export const isGguf = (config: Config): boolean => hasArchitecture(config, [ARCH
 /** Begins keys of our own, each with one multiplier. */
 const OWN = "isologit.multipliers.";
 
-/** The multipliers, in the keys of our own; 1 where there is none. */
+/** The multipliers, in the keys of our own; 1 where there is none. @throws CONFIG_INVALID for one that nothing is divided by */
 function readMultipliers(config: Config): Settings {
   const of = (key: string) => {
-    const value = config[OWN + key];
-    return typeof value === "number" ? value : 1;
+    const value = config[OWN + key] ?? 1;
+    if (typeof value === "number" && Number.isFinite(value) && value !== 0) return value;
+    throw new IsologitError(
+      "CONFIG_INVALID",
+      `the key ${OWN}${key} is ${String(value)}; it must be a number, and not 0`,
+    );
   };
   return Object.fromEntries([
     ...Object.entries(MULTIPLIERS).map(([setting, key]) => [setting, of(key)]),
@@ -75,8 +80,7 @@ const BIASES = ["attentionBias", "mlpBias", "projectorsBias"];
 
 /** What llama.cpp cannot compute of these models. */
 export function limits(settings: Settings): readonly Limit[] {
-  const multipliers = [...Object.keys(MULTIPLIERS), ...MULTIPLIER_LISTS.map(({ setting }) => setting)];
-  const values = multipliers.flatMap((name) => [settings[name]].flat());
+  const values = MULTIPLIER_SETTINGS.flatMap((name) => [settings[name]].flat());
   const { ropeScaling, embeddingMultiplier, lmHeadMultiplier, tied } = settings;
   return [
     [
@@ -94,5 +98,5 @@ export function limits(settings: Settings): readonly Limit[] {
       values.includes(0),
       "weights are multiplied in its files, and those of this model would be multiplied by 0",
     ],
-  ]; // prettier-ignore
+  ];
 }

@@ -6,10 +6,11 @@ import { mambaRules } from "../../parts/gguf/mamba-rules.ts";
 import { asF32 } from "../../parts/gguf/rules.ts";
 import { inParts } from "../../parts/mamba/dims.ts";
 import type { FalconH1Dims } from "../dims.ts";
+import { MULTIPLIER_SETTINGS } from "../multipliers.ts";
 import { limits, readSettings, writeConfig } from "./config.ts";
 
-/** By name, the numbers that multiply the rows of a tensor. */
-const TIMES: Readonly<Record<string, Rule<FalconH1Dims>["times"]>> = {
+/** By name, the numbers that multiply the rows of a matrix. */
+const TIMES: Readonly<Record<string, NonNullable<Rule<FalconH1Dims>["times"]>>> = {
   "token_embd.weight": (d) => d.embeddingMultiplier,
   "output.weight": (d) => d.lmHeadMultiplier,
   "ssm_in.weight": (d) =>
@@ -23,8 +24,14 @@ const TIMES: Readonly<Record<string, Rule<FalconH1Dims>["times"]>> = {
   "attn_v.weight": (d) => d.attentionInMultiplier,
   "attn_output.weight": (d) => d.attentionOutMultiplier,
   "ffn_gate.weight": (d) => d.mlpMultipliers[0]!,
+  "ffn_up.weight": () => 1, // F32 as its neighbours, because other software joins them
   "ffn_down.weight": (d) => d.mlpMultipliers[1]!,
 };
+
+/** Whether every multiplier is 1: then matrices are stored as they are, in any type. */
+const isPlain = (d: FalconH1Dims): boolean =>
+  // the dims have the multipliers under the names of their settings
+  MULTIPLIER_SETTINGS.every((name) => [d[name as keyof FalconH1Dims]].flat().every((value) => value === 1));
 
 const rules: readonly Rule<FalconH1Dims>[] = [
   ...outerRules<FalconH1Dims>(),
@@ -42,7 +49,7 @@ const rules: readonly Rule<FalconH1Dims>[] = [
 export const gguf: Dialect<FalconH1Dims> = ggufDialect({
   rules: rules.map((rule) => {
     const times = TIMES[rule.name];
-    return times === undefined ? rule : { ...rule, times };
+    return times === undefined ? rule : { ...rule, times: (d) => (isPlain(d) ? undefined : times(d)) };
   }),
   settings: readSettings,
   limits,

@@ -13,7 +13,7 @@ import { refuseExcess } from "../../parts/limits.ts";
 import { expandedWidth } from "../../parts/mamba/config.ts";
 import { ROTARY_KEYS } from "../../parts/rotary.ts";
 import type { Config, Settings } from "../../structure.ts";
-import { listOf, MULTIPLIER_LISTS, MULTIPLIERS, ones } from "../multipliers.ts";
+import { listOf, MULTIPLIER_LISTS, MULTIPLIER_SETTINGS, MULTIPLIERS, ones } from "../multipliers.ts";
 
 const TYPE = "falcon_h1";
 const row = settingRow(TYPE);
@@ -68,7 +68,6 @@ export function readSettings(config: Config): Settings {
       ? expandedWidth(config, reader)
       : { width: reader.need(config, "inner"), says: "mamba_d_ssm" };
   const shared = readHybrid(config, reader, { kvHeads: KV_HEADS }, inner);
-  const multipliers = [...Object.keys(MULTIPLIERS), ...MULTIPLIER_LISTS.map(({ setting }) => setting)];
   return {
     pattern: "H-".repeat(blocks),
     ...shared,
@@ -78,7 +77,7 @@ export function readSettings(config: Config): Settings {
     mambaRmsNorm: isSet("mambaRmsNorm"),
     ...(isSet("mambaRmsNorm") && { normBeforeGate: isSet("normBeforeGate") }),
     // the tables parse them to numbers and lists of numbers
-    ...(Object.fromEntries(multipliers.map((name) => [name, reader.read(config, name)])) as Settings),
+    ...(Object.fromEntries(MULTIPLIER_SETTINGS.map((name) => [name, reader.read(config, name)])) as Settings),
     ...readShareOfHead(config, shared.headDim, ROTARY),
   };
 }

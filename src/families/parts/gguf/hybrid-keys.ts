@@ -88,7 +88,7 @@ export function hybridLimits(settings: Settings): readonly Limit[] {
       Number(headDim) % 2 !== 0,
       `its files have the rows of heads in pairs, and this model has heads of ${headDim}`,
     ],
-  ]; // prettier-ignore
+  ];
 }
 
 /** The letter of each block's mixer. */
