@@ -81,7 +81,7 @@ describe("a room imports only what the table allows", () => {
 /** A check must not pass through what it checks: no mapping between a native run and its own tensors. */
 describe("code that runs a model knows no mapping", () => {
   const NATIVE =
-    /^(inference\/|verify\/(lockstep[\w-]*$|controls\/)|pruning\/(masked-run|cut-lockstep|cut-controls)$|families\/.*\/(native|masks|forward)$)/;
+    /^(inference\/|verify\/(lockstep[\w-]*$|controls\/|pairs\/)|pruning\/(masked-run|cut-lockstep|cut-controls)$|families\/.*\/(native|masks|forward)$)/;
   const never = blockOf("never").trim().split(/\s+/);
   const native = files.filter((file) => NATIVE.test(shortName(file)));
   it.each(native)("%s", (file) => {

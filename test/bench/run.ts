@@ -138,7 +138,7 @@ const FIRST_LOGITS: Readonly<Record<string, Item>> = {
   },
   verify: {
     title: "verify hf packed, all rungs",
-    aim: "<= 3 x read: both sides are read",
+    aim: "<= 3 x read: 1.5 x both sides",
     needs: "packed",
     command: (source) => ours("verify", source, COPIES.packed(source)),
   },
