@@ -62,7 +62,7 @@ it("parts of a GGUF, and one file among several, are read by their headers", asy
   here.hub.repositories.clear();
   putFolder(here.hub, REPO, split);
   expect(await inspect(`hf://${REPO}`)).toEqual(await inspect(split));
-  expect(weightBytes(), "one window of each").toBe(3 * 64 * 1024);
+  expect(weightBytes(), "the first bytes of one file, and one window of each").toBe(4 + 3 * 64 * 1024);
   put(here.hub, REPO, { "q8.gguf": readFileSync(single) });
   const { gguf } = await inspect(`hf://${REPO}/q8.gguf`);
   expect(gguf).toMatchObject({ fileType: "Q8_0", parts: [{ file: "q8.gguf", tensors: 58 }] });
@@ -77,7 +77,7 @@ it("a GGUF with the vocabulary of a large model is opened by two reads, and its 
   here.hub.seen.length = 0;
   expect((await inspect("hf://org/large/large.gguf")).gguf!.tokenizer.tokens).toBe(tokens.length);
   const sizes = asked(/^storage GET \/objects/).map(({ bytes }) => bytes);
-  const looks = [5, 8]; // of the other formats that a single file may have
+  const looks = [4, 5, 8]; // of GGUF and of other formats that a single file may have, all at one time
   expect(sizes.sort((x, y) => x - y)).toEqual([...looks, 64 * 1024, 8 * 1024 * 1024]);
 });
 
