@@ -1,7 +1,6 @@
 /** The GGUF files of a folder: one model, in one file or in parts, or several models. */
 import { IsologitError } from "../../src/core/errors.ts";
 import { readRange, type Store } from "../../src/core/io.ts";
-import { FIRST_WINDOW_BYTES } from "../codec/gguf/input.ts";
 import { MAGIC } from "../codec/gguf/types.ts";
 
 const ENDING = /^[^/]+\.gguf$/i;
@@ -16,11 +15,10 @@ export function ggufNamed(paths: readonly string[]): readonly string[] {
   return paths.length === 1 ? paths : paths.filter((path) => ENDING.test(path));
 }
 
-/** Looks at the first bytes. As many are read as the reader of headers reads first, so that a remote file is asked for them once. */
 export async function hasMagic(store: Store, path: string): Promise<boolean> {
   await using source = await store.open(path);
-  const first = await readRange(source, 0, Math.min(FIRST_WINDOW_BYTES, source.size));
-  return Buffer.from(first.subarray(0, MAGIC.length)).toString("latin1") === MAGIC;
+  if (source.size < MAGIC.length) return false;
+  return Buffer.from(await readRange(source, 0, MAGIC.length)).toString("latin1") === MAGIC;
 }
 
 /**

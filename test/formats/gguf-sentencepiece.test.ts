@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { encodeGgufHeader, type WrittenKey } from "../../formats/codec/gguf/encode.ts";
 import { gguf } from "../../formats/gguf/format.ts";
 import { tokenizerFiles } from "../../formats/gguf/tokenizer/files.ts";
+import { tokenizerKeys } from "../../formats/gguf/tokenizer/keys.ts";
 import { areAlike } from "../../formats/gguf/tokenizer/merges.ts";
 import { hf } from "../../formats/hf/format.ts";
 import { convert } from "../../src/api/convert.ts";
@@ -14,7 +15,7 @@ import { fileStore } from "../../src/io/file.ts";
 import { tokenizerOf } from "../../src/tokenizer/tokenizer.ts";
 import { familyGolden, filesOf, workFolder } from "../support/goldens.ts";
 import { memoryStore } from "../support/memory-store.ts";
-import { fixture, jsonOf, ROWS, texts } from "../support/sentencepiece.ts";
+import { filesWith, fixture, jsonOf, ROWS, texts } from "../support/sentencepiece.ts";
 
 const work = workFolder();
 const run = { verify: "off", threads: 1 } as const;
@@ -150,6 +151,17 @@ describe("files made of keys", () => {
     expect(normalizer.normalizers[0]).toEqual({ type: "Prepend", prepend: "▁" });
     const { bos_token, eos_token, unk_token } = read("tokenizer_config.json");
     expect([bos_token, eos_token, unk_token]).toEqual(["<s>", "</s>", "<unk>"]);
+  });
+
+  it("merge by id where all scores are equal, as the converter writes them without a tokenizer.model", async () => {
+    const { keys } = tokenizerKeys(filesWith(), ROWS);
+    const equal = new Array<number>(ROWS).fill(-1000);
+    const files = await made(
+      keys.map((key) => (key.key.endsWith("scores") ? { ...key, value: equal } : key)),
+    );
+    const { merges } = JSON.parse(new TextDecoder().decode(files.get("tokenizer.json"))).model;
+    const { model } = jsonOf("tokenizer.json");
+    expect(areAlike(merges, model.merges, (text) => model.vocab[text])).toBe(true);
   });
 
   it.each(["model", "tokens", "scores", "token_type"])("are none without %s", async (missing) => {

@@ -6,7 +6,7 @@ import type { Span } from "../../../src/core/checkpoint.ts";
 import { type ErrorCode, type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
 import type { ByteSource } from "../../../src/core/io.ts";
 
-export const FIRST_WINDOW_BYTES = 64 * 1024;
+const FIRST_WINDOW_BYTES = 64 * 1024;
 const WINDOW_BYTES = 8 * 1024 * 1024;
 /** A vocabulary of 262,144 tokens with its merges takes 15 MB. */
 export const MAX_HEADER_BYTES = 256 * 1024 * 1024;

@@ -190,13 +190,17 @@ function stepsOf(value: unknown, list: string): readonly Readonly<Record<string,
 }
 
 /**
- * The parts of a tokenizer.json that depend on its kind.
+ * The parts of a tokenizer.json that depend on its kind. Scores that are all equal say nothing: llama.cpp's converter writes them
+ * where it finds no tokenizer.model. Then ids have the order of the merges.
  *
  * @param table      tokens by id
  * @param addsPrefix value of `tokenizer.ggml.add_space_prefix`
  */
 export function sentencePieceParts({ tokens, types, scores }: TokenTable, addsPrefix: boolean) {
-  const pieces = tokens.map((text, id) => ({ text, score: scores[id]! }));
+  const plain = tokens
+    .map((text, id) => ({ text, id, score: scores[id]! }))
+    .filter(({ id }) => types[id] === TOKEN.normal);
+  const isScored = plain.some(({ score }) => score !== plain[0]!.score);
   const replace = { type: "Replace", pattern: { String: " " }, content: SPACE };
   const decoders = [
     { type: "Replace", pattern: { String: SPACE }, content: " " },
@@ -211,6 +215,6 @@ export function sentencePieceParts({ tokens, types, scores }: TokenTable, addsPr
     pre_tokenizer: null,
     decoder: { type: "Sequence", decoders },
     model: { fuse_unk: true, byte_fallback: true, ignore_merges: false },
-    merges: mergesOf(pieces.filter((_, id) => types[id] === TOKEN.normal)),
+    merges: mergesOf(isScored ? plain : plain.map(({ text, id }) => ({ text, score: -id }))),
   };
 }
