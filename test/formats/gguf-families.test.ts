@@ -247,6 +247,12 @@ describe("what llama.cpp would run wrongly, or not at all", () => {
     [folderOf.falcon_h1, "a multiplier of 0", { key_multiplier: 0 }, /would be multiplied by 0/],
     [
       folderOf.granite_attention,
+      "no positions",
+      { position_embedding_type: "nope" },
+      /it turns the heads of models with experts and without Mamba layers/,
+    ],
+    [
+      folderOf.granite_attention,
       "scaled positions",
       { rope_scaling: { rope_type: "linear", factor: 2 } },
       /without linear scaling/,

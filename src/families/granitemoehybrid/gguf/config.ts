@@ -34,7 +34,12 @@ export function readSettings(config: Config, seen: ObservedFacts): ParsedConfig 
   const keys = new GgufKeys(config);
   const experts = keys.has("expert_count") ? keys.count("expert_count") : 0;
   refuseExcess(2 * keys.blocks, keys.blocks * experts);
-  const { mixers, settings: shared } = readHybrid(keys, config, seen);
+  const { mixers, settings: shared } = readHybrid(
+    keys,
+    config,
+    seen,
+    keys.architecture === ATTENTION.experts,
+  );
   const usual: Readonly<Record<string, number>> = {
     attentionMultiplier: 1 / Math.sqrt(Number(shared.headDim)),
   };
@@ -76,8 +81,13 @@ export function writeConfig({ settings, passthrough }: ConfigInput): {
 
 /** What llama.cpp cannot compute of these models. */
 export function limits(settings: Settings): readonly Limit[] {
+  const turnsAlways = !hasMamba(settings) && settings.experts !== undefined;
   return [
     ...hybridLimits(settings),
+    [
+      turnsAlways && settings.rotary === undefined,
+      "it turns the heads of models with experts and without Mamba layers, and this model has no positions",
+    ],
     ...Object.entries(MULTIPLIERS).map(
       ([setting, key]): Limit => [
         settings[setting] === 0,

@@ -23,8 +23,12 @@ const noMixer = (hidden: number) => ({
   ...{ mambaHeads: 1, mambaHeadDim: 2 * hidden, state: 1, groups: 1, convKernel: 1 },
 });
 
-/** Settings of attention and Mamba, and the mixer of each block: `M`, or `*` where it has heads of keys. */
-export function readHybrid(keys: GgufKeys, config: Config, seen: ObservedFacts) {
+/**
+ * Settings of attention and Mamba, and the mixer of each block: `M`, or `*` where it has heads of keys.
+ *
+ * @param turnsAlways whether the architecture turns heads, whatever the keys say
+ */
+export function readHybrid(keys: GgufKeys, config: Config, seen: ObservedFacts, turnsAlways = false) {
   const [hidden, heads] = [keys.count("embedding_length"), keys.count("attention.head_count")];
   const headDim = keys.count("attention.key_length", hidden / heads);
   const mixers = keys.perBlock("attention.head_count_kv").map((count) => (count > 0 ? "*" : "M"));
@@ -40,7 +44,8 @@ export function readHybrid(keys: GgufKeys, config: Config, seen: ObservedFacts) 
     tied: tiedHead(seen),
     ...(hasMixer ? readMamba(keys) : noMixer(hidden)),
     ...{ mambaProjBias: false, dtMin: 0, dtMax: "Infinity" },
-    ...(keys.flag("rope.scaling.finetuned", true) && readGgufRotary(keys, config, headDim, seen)),
+    ...((turnsAlways || keys.flag("rope.scaling.finetuned", true)) &&
+      readGgufRotary(keys, config, headDim, seen)),
   };
   return { mixers, settings };
 }
