@@ -287,25 +287,26 @@ describe("a task that compares", () => {
     expect(readdirSync(run.staging).filter((name) => name.startsWith("compared"))).toEqual([]);
   });
 
-  it.each(["the staged files", "the source"])(
-    "leaves no result if another program changes %s meanwhile",
-    async (which) => {
-      const source = join(work, `moving-${counter}`);
-      cpSync(model, source, { recursive: true });
-      const run = await shards(source);
-      let changed = false;
-      const error = await refusal(
-        run.compared(0, 1, {
-          watch: (event) => {
-            if (!isComparing(event) || changed) return;
-            changed = true;
-            const file = which === "the source" ? join(source, "model.safetensors") : stagedFile(run);
-            writeFileSync(file, readFileSync(file));
-          },
-        }),
-      );
-      expect([error.code, error.exit]).toEqual(["FILE_CHANGED", 4]);
-      expect(readdirSync(run.staging).filter((name) => name.startsWith("compared"))).toEqual([]);
-    },
-  );
+  const rewrite = (file: string) => writeFileSync(file, readFileSync(file));
+  it.each<[string, "source" | "staged", (file: string) => void, string]>([
+    ["the staged files", "staged", rewrite, "FILE_CHANGED"],
+    ["the source", "source", rewrite, "FILE_CHANGED"],
+    ["the staged files, and sets their time back,", "staged", spoil, "STAGING_CHANGED"],
+  ])("leaves no result if another program changes %s meanwhile", async (_, which, change, code) => {
+    const source = join(work, `moving-${counter}`);
+    cpSync(model, source, { recursive: true });
+    const run = await shards(source);
+    let changed = false;
+    const error = await refusal(
+      run.compared(0, 1, {
+        watch: (event) => {
+          if (!isComparing(event) || changed) return;
+          changed = true;
+          change(which === "source" ? join(source, "model.safetensors") : stagedFile(run));
+        },
+      }),
+    );
+    expect([error.code, error.exit]).toEqual([code, 4]);
+    expect(readdirSync(run.staging).filter((name) => name.startsWith("compared"))).toEqual([]);
+  });
 });
