@@ -2,7 +2,6 @@
 
 import type { KeyObject } from "node:crypto";
 import type { Writer } from "../../formats/format.ts";
-import { calibrateModel } from "../calibrate/calibrate.ts";
 import {
   findContradictions,
   type OwnCertificate,
@@ -39,7 +38,7 @@ import { type SignDestination, signerFor } from "../signing/sign-destination.ts"
 import type { LimitOptions } from "../verify/limits.ts";
 import type { CompareOptions, ReferenceOptions, VerifyLevel } from "../verify/options.ts";
 import type { Proof, VerifyReport } from "../verify/report.ts";
-import { type Preparation, prepareVerification, verifyModels } from "../verify/verify.ts";
+import type { Preparation } from "../verify/verify.ts";
 import { type WriteOptions, type WrittenFiles, writeVerified } from "./write-verified.ts";
 
 export interface ConvertOptions
@@ -230,7 +229,11 @@ async function prepareConversion(
   watch({ type: "phase", phase: "plan" });
   const { verify: level = "logits", ...shared } = options;
   const isVerified = level !== "off";
-  const calibrate = (loaded: LoadedModel) => calibrateModel(loaded, options);
+  // here and below, code that runs a model is loaded only where one runs
+  const calibrate = async (loaded: LoadedModel) =>
+    options.calibrate === undefined
+      ? null
+      : (await import("../calibrate/calibrate.ts")).calibrateModel(loaded, options);
   const search = (loaded: LoadedModel, planWith: (recipe: Recipe) => Promise<Plan>, writer: Writer) =>
     searchRecipe(loaded, options, planWith, writer);
   const how = { searchRecipe: search, calibrate, restore, keep: true, checksums: isVerified };
@@ -263,6 +266,7 @@ async function prepareConversion(
 async function prepare(model: LoadedModel, planned: Plan, options: CompareOptions): Promise<Verification> {
   const source = await readScaleValues(model);
   const destination = matchModel(plannedCheckpoint(planned), options);
+  const { prepareVerification } = await import("../verify/verify.ts");
   return { source, prepared: await prepareVerification(source, destination, options) };
 }
 
@@ -274,6 +278,7 @@ async function verifyAt(
 ): Promise<Proof> {
   const { plugins, keepExtra, signal } = options;
   const written = await openCheckpoint(path, { plugins, keepExtra, formats: [format] });
+  const { verifyModels } = await import("../verify/verify.ts");
   const proof = await verifyModels(source, await loadModelWithScales(written, options), {
     ...prepared.options,
     prepared,
