@@ -6,7 +6,7 @@
  * not UTF-8.
  */
 import { isUtf8 } from "node:buffer";
-import { Packr } from "msgpackr";
+import { Packr } from "msgpackr/pack"; // without the native part, which takes longer to load than all strings here to decode
 import { type ErrorLocation, IsologitError } from "../../src/core/errors.ts";
 
 export type DecodedValue =

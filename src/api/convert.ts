@@ -1,7 +1,6 @@
 /** `convert`: opens the source, plans, stages, runs, verifies, and publishes the destination only after that. */
 
 import type { KeyObject } from "node:crypto";
-import { calibrateModel } from "../calibrate/calibrate.ts";
 import {
   findContradictions,
   type OwnCertificate,
@@ -41,7 +40,7 @@ import type { Comparisons } from "../verify/bytes/pieces.ts";
 import type { LimitOptions } from "../verify/limits.ts";
 import type { CompareOptions, ReferenceOptions, VerifyLevel } from "../verify/options.ts";
 import type { Proof, VerifyReport } from "../verify/report.ts";
-import { type Preparation, prepareVerification, verifyModels } from "../verify/verify.ts";
+import type { Preparation } from "../verify/verify.ts";
 import { version } from "../version.ts";
 import { type WriteOptions, type WrittenFiles, writeVerified } from "./write-verified.ts";
 
@@ -228,9 +227,13 @@ export async function prepareConversion(
   watch({ type: "phase", phase: "plan" });
   const { verify: level = "logits", ...shared } = options;
   const isVerified = level !== "off";
+  // here and below, code that runs a model is loaded only where one runs
   const choosing: Choosing<RecipeSearch | null> = chosen ?? {
     searchRecipe: (loaded, planWith, writer) => searchRecipe(loaded, options, planWith, writer),
-    calibrate: (loaded) => calibrateModel(loaded, options),
+    calibrate: async (loaded) =>
+      options.calibrate === undefined
+        ? null
+        : (await import("../calibrate/calibrate.ts")).calibrateModel(loaded, options),
   };
   const how = { ...choosing, restore, keep: true, checksums: isVerified };
   const {
@@ -262,6 +265,7 @@ export async function prepareConversion(
 async function prepare(model: LoadedModel, planned: Plan, options: CompareOptions): Promise<Verification> {
   const source = await readScaleValues(model);
   const destination = matchModel(plannedCheckpoint(planned), options);
+  const { prepareVerification } = await import("../verify/verify.ts");
   return { source, prepared: await prepareVerification(source, destination, options) };
 }
 
@@ -311,6 +315,7 @@ async function verifyAt(
   const { ownCertificate, complete } = conversion;
   const { signal } = conversion.options;
   const written = await loadWritten(path, conversion);
+  const { verifyModels } = await import("../verify/verify.ts");
   const proof = await verifyModels(source, written, {
     ...prepared.options,
     prepared,

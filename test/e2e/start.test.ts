@@ -78,6 +78,22 @@ describe("inspect", () => {
   );
 });
 
+it("a conversion that is not verified loads no code that runs a model, and no native library", async () => {
+  const args = [
+    "convert",
+    golden("tiny"),
+    join(work, "tiny.isologit"),
+    ...["--to", "packed", "--verify", "off", "--quiet"],
+  ];
+  const modules = await modulesOf((options) => start(args, options).ended);
+  expect(modules).toContain("src/convert/run");
+  expect(among(modules, ["kernels/wgsl", "kernels/backend", "src/verify/verify", "src/calibrate"])).toEqual(
+    [],
+  );
+  expect(among(modules, ["src/inference/forward-pass", "src/sensitivity/search-layers"])).toEqual([]);
+  expect(among(modules, ["msgpackr-extract"])).toEqual([]);
+});
+
 it("the library loads neither the client of the Hub nor signatures before they are used", async () => {
   const text = `await import(${JSON.stringify(`${root}dist/src/index.js`)})`;
   const modules = await modulesOf((options) => script(text, options));
