@@ -16,16 +16,17 @@ it("the staged files of a stopped run, with its finished tensors", async () => {
   const stop = new AbortController();
   let tensors = 0;
   const watch = ({ type }: { type: string }) => {
-    if (type === "tensor" && ++tensors === 9) stop.abort();
+    if (type === "tensor" && ++tensors === 9) stop.abort(); // a tensor that was begun may still be finished
   };
   const options = { threads: 1, checkpointBytes: 1000, verify: "off", signal: stop.signal, watch } as const;
   await expect(convert(golden("sharded"), path, options)).rejects.toMatchObject({ code: "INTERRUPTED" });
   const [only, ...more] = await findLeftovers(path);
   expect([only, more]).toEqual([
-    { path: `${path}.partial`, kind: "staged", state: "abandoned", bytes: expect.any(Number), tensors: 9 },
+    { path: `${path}.partial`, kind: "staged", state: "abandoned", bytes: expect.any(Number), tensors },
     [],
   ]);
   expect(only!.bytes).toBeGreaterThan(1000);
+  expect([9, 10]).toContain(tensors);
   const { leftovers, staging } = await doctor({ path: work });
   expect([leftovers, staging]).toEqual([[only], ["x.isologit.partial"]]);
 });
