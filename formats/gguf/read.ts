@@ -2,6 +2,7 @@
 import type { Checkpoint, Remark, Span, Tensor, TypedValue } from "../../src/core/checkpoint.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { formatBytes } from "../../src/core/figures.ts";
+import { widen } from "../../src/core/float.ts";
 import type { ByteSource, Store } from "../../src/core/io.ts";
 import { endsWithTrailer, trailerOf } from "../codec/certificate-trailer.ts";
 import { type GgufHeader, readGgufHeader } from "../codec/gguf/header.ts";
@@ -44,6 +45,7 @@ export async function readGguf(store: Store, { makeFiles = false }: ReadOptions 
   const remarks = parts.flatMap(trailingRemark);
   const { metadata } = parts[0]!;
   const tensors = tensorsOf(parts);
+  const constants = await constantsAmong(tensors, store);
   const carried = carriedIn(metadata, store);
   const widened = widenedIn(metadata, tensors);
   const beside = files.filter(({ path }) => !paths.includes(path));
@@ -57,6 +59,7 @@ export async function readGguf(store: Store, { makeFiles = false }: ReadOptions 
     metadata,
     tensors,
     ...(widened !== undefined && { widened }),
+    ...(constants.size > 0 && { constants }),
     objects: [],
     sidecars: [
       ...(carried?.files.sidecars.filter(({ path }) => isTokenizerFile(path) || path === GENERATION) ?? []),
@@ -69,6 +72,26 @@ export async function readGguf(store: Store, { makeFiles = false }: ReadOptions 
     ...(remarks.length > 0 && { remarks }),
     store: made?.store ?? carried?.store ?? store,
   };
+}
+
+/** Factors of rotary frequencies: llama.cpp reads them from tensors, and has no keys for the settings that they follow from. */
+const FACTORS = "rope_freqs.weight";
+
+/** More pairs than any head has. */
+const MAX_FACTORS = 4096;
+
+async function constantsAmong(
+  tensors: readonly Tensor[],
+  store: Store,
+): Promise<ReadonlyMap<string, Float32Array>> {
+  const found = tensors.find(({ name }) => name === FACTORS);
+  const { dtype, shape } = found ?? { dtype: null, shape: [] };
+  if (dtype !== "F32" || shape.length !== 1 || shape[0]! > MAX_FACTORS) return new Map();
+  const [{ file, offset }] = found!.pieces as [Tensor["pieces"][number]];
+  const bytes = new Uint8Array(4 * shape[0]!);
+  await using source = await store.open(file);
+  await source.readInto(bytes, offset);
+  return new Map([[FACTORS, widen("F32", bytes)]]);
 }
 
 /** Span of the certificate after the last tensor of a model in one file; undefined without one. */

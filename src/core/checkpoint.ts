@@ -158,6 +158,8 @@ export interface Checkpoint {
    * entry here a tensor was not widened
    */
   readonly widened?: ReadonlyMap<string, "BF16" | "F16">;
+  /** by name, values of small tensors that hold no weights, but numbers of which settings are made */
+  readonly constants?: ReadonlyMap<string, Float32Array>;
   /** the keys of the header of the first file, in their order, in a format whose values have types */
   readonly metadata?: readonly TypedValue[];
   /** names of pickled entries; they are not read */

@@ -71,6 +71,8 @@ export interface ObservedFacts {
   readonly like?: Settings;
   /** names of the tensors that the dialect leaves out; `tensors` does not have them */
   readonly ignored?: readonly string[];
+  /** values of some of the `ignored` tensors, by name; a planned checkpoint has none */
+  readonly constants?: ReadonlyMap<string, Float32Array>;
 }
 
 /** A tensor that holds no role, because its values follow from the settings. It is F32. */

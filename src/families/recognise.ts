@@ -26,6 +26,7 @@ export function modelOf(checkpoint: Checkpoint, families: readonly Family[]): Re
     ...(hints.vocab !== undefined && { vocab: hints.vocab }),
     ...(like !== undefined && { like }),
     ...(dropped.size > 0 && { ignored: [...dropped] }),
+    ...(checkpoint.constants !== undefined && { constants: checkpoint.constants }),
   };
   const { settings, passthrough, notes, tied = false } = dialect.settings(checkpoint.config, seen);
   if (checkpoint.loadedConfig !== undefined)

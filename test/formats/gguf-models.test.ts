@@ -120,20 +120,63 @@ describe.each(["llama", "qwen2", "qwen3", "mixtral", "qwen3_moe"])("%s, written 
   });
 });
 
-it("the four numbers of Llama 3.1's scaling come from keys of our own, or from a similar model", async () => {
-  const file = join(work, "scaled.gguf");
-  await convert(familyGolden("llama"), file, unverified);
-  const bytes = readFileSync(file, "latin1").replaceAll("isologit.rope.", "isologit.None.");
-  const genuine = join(work, "as-genuine.gguf");
-  writeFileSync(genuine, bytes, "latin1");
-  const error = await errorOf(() => inspect(genuine));
-  expect([error.code, error.at.tensor]).toEqual(["CONFIG_INVALID", "rope_freqs.weight"]);
-  const back = join(work, "scaled back");
-  await convert(genuine, back, { ...unverified, to: "hf", like: familyGolden("llama") });
-  const [found, wanted] = [back, familyGolden("llama")].map((folder) =>
-    arraysOf(join(folder, "model.safetensors")),
-  );
-  expect(await found).toEqual(await wanted);
+describe("the four numbers of Llama 3.1's scaling", () => {
+  const scaled = (name: string, change: Record<string, number>) => {
+    const folder = join(work, name);
+    cpSync(familyGolden("llama"), folder, { recursive: true });
+    const config = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
+    Object.assign(config.rope_scaling, change);
+    writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+    return folder;
+  };
+  /** As llama.cpp's converter writes it: without keys of our own. */
+  const asGenuine = async (folder: string) => {
+    await convert(folder, `${folder}.gguf`, unverified);
+    const bytes = readFileSync(`${folder}.gguf`, "latin1").replaceAll("isologit.rope.", "isologit.None.");
+    writeFileSync(`${folder} genuine.gguf`, bytes, "latin1");
+    return `${folder} genuine.gguf`;
+  };
+  const scalingOf = (folder: string) =>
+    JSON.parse(readFileSync(join(folder, "config.json"), "utf8")).rope_scaling;
+
+  it.each([
+    { name: "Llama 3.1", change: {} },
+    { name: "Llama 3.2", change: { factor: 32 } },
+    { name: "16,384 positions", change: { original_max_position_embeddings: 16_384 } },
+  ])("are found by the factors of a file of others: $name", async ({ name, change }) => {
+    const folder = scaled(name, change);
+    const back = join(work, `${name} back`);
+    await convert(await asGenuine(folder), back, { ...unverified, to: "hf" });
+    expect(scalingOf(back)).toMatchObject(scalingOf(folder));
+    const [found, wanted] = [back, folder].map((path) => arraysOf(join(path, "model.safetensors")));
+    expect(await found).toEqual(await wanted);
+  });
+
+  it("come from a similar model where the factors are not the usual ones", async () => {
+    const folder = scaled("unusual", { low_freq_factor: 1.5 });
+    const genuine = await asGenuine(folder);
+    const error = await errorOf(() => inspect(genuine));
+    expect([error.code, error.at.tensor]).toEqual(["CONFIG_INVALID", "rope_freqs.weight"]);
+    const back = join(work, "unusual back");
+    await convert(genuine, back, { ...unverified, to: "hf", like: folder });
+    expect(scalingOf(back)).toMatchObject(scalingOf(folder));
+    const other = await errorOf(() =>
+      convert(genuine, join(work, "no"), { to: "hf", like: familyGolden("llama") }),
+    );
+    expect([other.code, other.message]).toEqual(["CONFIG_INVALID", expect.stringContaining("other factors")]);
+  });
+
+  it("must give the factors that llama.cpp would use", async () => {
+    const file = join(work, "tampered.gguf");
+    await convert(familyGolden("llama"), file, unverified);
+    const { tensors } = await gguf.read(await fileStore(file));
+    const { pieces } = tensors.find(({ name }) => name === "rope_freqs.weight")!;
+    const bytes = readFileSync(file);
+    bytes.writeFloatLE(bytes.readFloatLE(pieces[0]!.offset + 20) * 1.001, pieces[0]!.offset + 20);
+    writeFileSync(file, bytes);
+    const error = await errorOf(() => verify(familyGolden("llama"), file));
+    expect([error.code, error.message]).toEqual(["CONFIG_INVALID", expect.stringContaining("other factors")]);
+  });
 });
 
 it("has the keys of the genuine converter, with their types and values", async () => {

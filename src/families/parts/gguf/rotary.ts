@@ -9,7 +9,7 @@ import type { GgufKeys } from "./keys.ts";
 /** llama.cpp divides the frequency of each pair by its factor. */
 const FACTORS = "rope_freqs.weight";
 
-/** Settings of the scaling of Llama 3.1, which the factors do not give back: keys of our own hold them. */
+/** Settings of the scaling of Llama 3.1. The factors give back only the usual ones, so keys of our own hold them. */
 const LLAMA3 = {
   ropeFactor: "isologit.rope.factor",
   ropeLowFactor: "isologit.rope.low_freq_factor",
@@ -31,20 +31,21 @@ export const ROTARY_DROP = [
 
 /**
  * @param headDim elements of a head
- * @throws UNSUPPORTED for another kind of scaling; CONFIG_INVALID where the parameters of Llama 3.1 are needed and nothing
- *   gives them
+ * @throws UNSUPPORTED for another kind of scaling; CONFIG_INVALID where the numbers of Llama 3.1's scaling are needed and nothing
+ *   gives them, or where the factors in the file are not those that the numbers give
  */
 export function readGgufRotary(
   keys: GgufKeys,
   config: Config,
   headDim: number,
-  { ignored = [], like }: ObservedFacts,
+  { ignored = [], constants, like }: ObservedFacts,
 ): RotarySettings {
   const shared = {
     rotary: keys.count("rope.dimension_count", headDim),
     ropeTheta: keys.number("rope.freq_base", 10_000),
   };
-  if (ignored.includes(FACTORS)) return { ...shared, ...readLlama3(config, like) };
+  if (ignored.includes(FACTORS))
+    return { ...shared, ...readLlama3(config, like, shared, constants?.get(FACTORS)) };
   const kind = keys.text("rope.scaling.type", "none");
   switch (kind) {
     case "none":
@@ -68,21 +69,53 @@ export function readGgufRotary(
   }
 }
 
+type Llama3Settings = Pick<RotarySettings, "ropeScaling"> & Settings;
+
+/** @param stored the factors of the file; undefined where they are not known yet */
 function readLlama3(
   config: Config,
   like: Settings | undefined,
-): Pick<RotarySettings, "ropeScaling"> & Settings {
-  const numbers = Object.entries(LLAMA3).map(([setting, key]) => [setting, config[key]] as const);
-  if (numbers.every(([, value]) => typeof value === "number"))
-    return { ropeScaling: "llama3", ...(Object.fromEntries(numbers) as Settings) };
-  if (like?.ropeScaling === "llama3") {
-    const known = Object.keys(LLAMA3).map((setting) => [setting, like[setting]!] as const);
-    return { ropeScaling: "llama3", ...Object.fromEntries(known) };
+  angles: Pick<RotarySettings, "rotary" | "ropeTheta">,
+  stored: Float32Array | undefined,
+): Llama3Settings {
+  const makes = (numbers: Settings) =>
+    stored === undefined || isNear(stored, frequencyFactors(rotarySpec({ ...angles, ...numbers })));
+  const given =
+    fromOwnKeys(config) ?? (like?.ropeScaling === "llama3" ? fromOwnKeys(ownKeys(like)) : undefined);
+  const numbers = given ?? usualNumbers(stored ?? new Float32Array()).find(makes);
+  if (numbers === undefined) {
+    const message = `${FACTORS} slows rotary frequencies down as Llama 3.1 does, and its four numbers are neither the usual ones nor in the file`;
+    const next = "give `like` a checkpoint of the same model, such as its Hugging Face folder";
+    throw new IsologitError("CONFIG_INVALID", message, { tensor: FACTORS }, { next });
   }
-  const message = `${FACTORS} slows rotary frequencies down as Llama 3.1 does, and the file does not have the four numbers of it`;
-  const next = "give `like` a checkpoint of the same model, such as its Hugging Face folder";
-  throw new IsologitError("CONFIG_INVALID", message, { tensor: FACTORS }, { next });
+  if (makes(numbers)) return numbers;
+  const { ropeFactor, ropeOriginalPositions } = numbers;
+  const message = `it holds other factors than the numbers of Llama 3.1's scaling give (factor ${ropeFactor}, ${ropeOriginalPositions} positions)`;
+  throw new IsologitError("CONFIG_INVALID", message, { tensor: FACTORS });
 }
+
+/** The numbers of all published models but the factor, which is the largest of the stored ones, and the positions. */
+function usualNumbers(stored: Float32Array): readonly Llama3Settings[] {
+  const ropeFactor = stored.reduce((most, factor) => Math.max(most, factor), 0);
+  return [8192, 16_384, 32_768, 4096, 2048].map((ropeOriginalPositions) => ({
+    ...{ ropeScaling: "llama3", ropeFactor },
+    ...{ ropeLowFactor: 1, ropeHighFactor: 4, ropeOriginalPositions },
+  }));
+}
+
+/** The converter of llama.cpp computes the same formula in another order, and rounds to F32 once. */
+const isNear = (stored: Float32Array, computed: Float32Array): boolean =>
+  stored.length === computed.length &&
+  stored.every((factor, i) => Math.abs(factor - computed[i]!) <= 2 ** -22 * computed[i]!);
+
+function fromOwnKeys(config: Config): Llama3Settings | undefined {
+  const numbers = Object.entries(LLAMA3).map(([setting, key]) => [setting, config[key]] as const);
+  if (!numbers.every(([, value]) => typeof value === "number")) return undefined;
+  return { ropeScaling: "llama3", ...(Object.fromEntries(numbers) as Settings) };
+}
+
+const ownKeys = (settings: Settings): Config =>
+  Object.fromEntries(Object.entries(LLAMA3).map(([setting, key]) => [key, settings[setting]]));
 
 /** Keys below the architecture, and keys of our own; none for a model without positions. */
 export function rotaryKeys(settings: Settings): { readonly keys: Config; readonly own: Config } {
@@ -96,10 +129,7 @@ export function rotaryKeys(settings: Settings): { readonly keys: Config; readonl
       ...(isScaled && { "rope.scaling.type": ropeScaling, "rope.scaling.factor": ropeFactor }),
       ...(ropeScaling === "yarn" && { "rope.scaling.original_context_length": ropeOriginalPositions }),
     },
-    own:
-      ropeScaling === "llama3"
-        ? Object.fromEntries(Object.entries(LLAMA3).map(([setting, key]) => [key, settings[setting]]))
-        : {},
+    own: ropeScaling === "llama3" ? ownKeys(settings) : {},
   };
 }
 
