@@ -107,7 +107,7 @@ it("processes that are killed at any instant, and run again", async () => {
     for (let tries = 0; ; tries++) {
       const words = ["convert", "--plan", run.planFile, "--task", `${index}/3`, "--threads", "1", "--quiet"];
       const { child, ended } = start(words);
-      const timer = tries < 4 ? setTimeout(() => child.kill("SIGKILL"), 300 + random(2000)) : undefined;
+      const timer = setTimeout(() => child.kill("SIGKILL"), 150 * (tries + 1) + random(150)); // later each time
       const { status, signal, stderr } = await ended;
       clearTimeout(timer);
       if (status === 0) return;
