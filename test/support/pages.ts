@@ -26,6 +26,10 @@ export const CANNOT_RUN: readonly (readonly [RegExp, string])[] = [
     /^isologit prune (\.\/56b|.*--(drop 7,29|ffn 16384))/,
     "it needs the widths and layers of the published models",
   ],
+  [
+    /^isologit (convert --plan|merge) plan\.json(?!.*--overwrite)/,
+    "it needs a plan, as docs/many-machines.md makes",
+  ],
   [/^isologit dispatch |^kubectl /, "it needs a cluster"],
   [/--iteration 1200/, "it needs a run with the vocabulary of the published models"],
   [
