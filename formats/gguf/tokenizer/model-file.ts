@@ -1,6 +1,6 @@
 /** Reads a SentencePiece model, `tokenizer.model`: a message of Protocol Buffers with the pieces of a vocabulary. */
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { type ErrorLocation, IsologitError } from "../../../src/core/errors.ts";
-import { type WireField, wireFields } from "../../codec/protobuf.ts";
 
 /** The kinds of models by their number. */
 const KINDS = ["", "unigram", "bpe", "word", "char"] as const;
@@ -43,16 +43,19 @@ export function readSentencePieceModel(bytes: Uint8Array, file: string): Sentenc
   const pieces: SentencePiece[] = [];
   const trainer = { kind: 1, unk: 0, bos: 1, eos: 2, pad: -1, suffix: 0 };
   const normalizer = { charsmap: 0, addsPrefix: 1, removesSpaces: 1 };
-  for (const field of wireFields(bytes, { file })) {
-    if (field.number > 3) continue; // samples for a test, and a normalizer of results
-    const message = bytesIn(field, file);
+  eachField(bytes, { file }, (reader, field, type) => {
+    if (field > 3) return false; // samples for a test, and a normalizer of results
+    if (type !== WireType.LengthDelimited)
+      throw new IsologitError("HEADER_INVALID", `field ${field} holds no message`, { file });
+    const message = reader.bytes();
     const at = { file, offset: message.byteOffset - bytes.byteOffset };
-    if (field.number === 1) pieces.push(readPiece(message, at));
-    else if (field.number === 2) setNumbers(trainer, TRAINER, message, at);
+    if (field === 1) pieces.push(readPiece(message, at));
+    else if (field === 2) setNumbers(trainer, TRAINER, message, at);
     else setNumbers(normalizer, NORMALIZER, message, at);
     if (pieces.length > MAX_PIECES)
       throw new IsologitError("LIMIT_EXCEEDED", `more than ${MAX_PIECES} pieces`, at);
-  }
+    return true;
+  });
   const kind = KINDS[trainer.kind];
   if (!kind) throw new IsologitError("HEADER_INVALID", `model type ${trainer.kind} is not known`, { file });
   const { unk, bos, eos, pad, suffix } = trainer;
@@ -72,19 +75,25 @@ function setNumbers<Name extends string>(
   message: Uint8Array,
   at: ErrorLocation,
 ): void {
-  for (const { number, value } of wireFields(message, at)) {
-    const name = names[number];
-    if (name !== undefined) into[name] = typeof value === "bigint" ? Number(value) : value.byteLength;
-  }
+  eachField(message, at, (reader, field, type) => {
+    const name = names[field];
+    if (name === undefined) return false;
+    if (type === WireType.Varint) into[name] = reader.int32();
+    else if (type === WireType.LengthDelimited) into[name] = reader.bytes().byteLength;
+    else return false;
+    return true;
+  });
 }
 
 function readPiece(message: Uint8Array, at: ErrorLocation): SentencePiece {
   let [text, score, type] = ["", 0, NORMAL];
-  for (const field of wireFields(message, at)) {
-    if (field.number === 1 && field.kind === "bytes") text = textIn(field.value, at);
-    else if (field.number === 2 && field.kind === "fixed32") score = Buffer.from(field.value).readFloatLE();
-    else if (field.number === 3 && field.kind === "varint") type = Number(field.value);
-  }
+  eachField(message, at, (reader, field, wire) => {
+    if (field === 1 && wire === WireType.LengthDelimited) text = textIn(reader.bytes(), at);
+    else if (field === 2 && wire === WireType.Bit32) score = reader.float();
+    else if (field === 3 && wire === WireType.Varint) type = reader.int32();
+    else return false;
+    return true;
+  });
   if (text === "" || !Number.isFinite(score) || type < 1 || type > TYPES) {
     const message = `the piece ${JSON.stringify(text)} has score ${score} and type ${type}; expected a text, a finite score and a type from 1 to ${TYPES}`;
     throw new IsologitError("HEADER_INVALID", message, at);
@@ -100,8 +109,27 @@ function textIn(bytes: Uint8Array, at: ErrorLocation): string {
   }
 }
 
-function bytesIn(field: WireField, file: string): Uint8Array {
-  if (field.kind === "bytes") return field.value;
-  const message = `field ${field.number} is a ${field.kind}; in a SentencePiece model it holds a message`;
-  throw new IsologitError("HEADER_INVALID", message, { file });
+/**
+ * Reads the fields of a message in order.
+ *
+ * @param take reads the value of a field, or returns false to skip it
+ * @throws TRUNCATED for a field that ends after the message; HEADER_INVALID for one that no writer makes
+ */
+function eachField(
+  message: Uint8Array,
+  at: ErrorLocation,
+  take: (reader: BinaryReader, field: number, type: WireType) => boolean,
+): void {
+  const reader = new BinaryReader(message);
+  try {
+    while (reader.pos < reader.len) {
+      const [field, type] = reader.tag();
+      if (!take(reader, field, type)) reader.skip(type, field);
+    }
+  } catch (cause) {
+    if (cause instanceof IsologitError) throw cause;
+    const code = cause instanceof RangeError ? "TRUNCATED" : "HEADER_INVALID";
+    const what = `the message of Protocol Buffers cannot be read: ${(cause as Error).message}`;
+    throw new IsologitError(code, what, { ...at, offset: (at.offset ?? 0) + reader.pos }, { cause });
+  }
 }
