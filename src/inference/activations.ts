@@ -2,7 +2,7 @@
 import { add } from "../../kernels/index.ts";
 import type { Backend, Region } from "../../kernels/kernel.ts";
 import type { Stage } from "../families/forward.ts";
-import type { StreamSet } from "./runner.ts";
+import type { StreamSet } from "./products/multiplier.ts";
 import { putFloats } from "./sequences.ts";
 
 /** Names of the streams that a stage reads and of the streams that it makes. */

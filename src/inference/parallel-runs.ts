@@ -10,7 +10,8 @@ import type { Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "./activations.ts";
 import { ExpertRows } from "./expert-rows.ts";
 import { runEntry } from "./layers.ts";
-import type { BandObserver, ModelRunner, StreamSet } from "./runner.ts";
+import type { BandObserver, StreamSet } from "./products/multiplier.ts";
+import type { ModelRunner } from "./runner.ts";
 import type { BlockNames } from "./tensor-lookup.ts";
 import type { WeightChoice } from "./weight-bands.ts";
 

@@ -11,8 +11,8 @@ import type { ExpertChoice, KernelStage, Stage } from "../families/forward.ts";
 import type { Dims } from "../families/structure.ts";
 import { type Streams, stageStreams } from "./activations.ts";
 import { FINGERPRINT_BOUND } from "./fingerprint.ts";
+import type { StreamSet } from "./products/multiplier.ts";
 import { parseRecordedExperts, type RecordedExperts } from "./recorded-experts.ts";
-import type { StreamSet } from "./runner.ts";
 
 /** The router of a layer during a run. */
 export interface Router {

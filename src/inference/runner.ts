@@ -2,27 +2,17 @@
  * Runs one checkpoint natively, on its own stored tensors. No layer stays in memory: a stored matrix is read in bands,
  * every run of this checkpoint uses a band, then the band is dropped. This file does not import layouts.
  */
-import { add, linear, mix } from "../../kernels/index.ts";
+import { mix } from "../../kernels/index.ts";
 import type { Region } from "../../kernels/kernel.ts";
 import { type Tensor, tensorKey } from "../core/checkpoint.ts";
 import { countOf, widthOf } from "../core/dtype.ts";
-import { IsologitError } from "../core/errors.ts";
 import type { Forward, KernelStage, Native, OutputRows, Stage } from "../families/forward.ts";
 import type { Dims, Layer } from "../families/structure.ts";
 import type { DispatchedRows } from "./expert-rows.ts";
-import {
-  type DescribedProduct,
-  describeProduct,
-  groupByOutput,
-  type MatmulTask,
-  matmulTask,
-  matmulTasksOfRows,
-  matmulTasksWithin,
-  unpairHeads,
-  unpairProducts,
-} from "./products.ts";
+import { type BandObserver, Multiplier, type StreamSet } from "./products/multiplier.ts";
+import { type DescribedProduct, unpairHeads } from "./products/tasks.ts";
 import { positionTable, putFloats, runBySequence } from "./sequences.ts";
-import { type BlockNames, TensorLookup, type TensorUse } from "./tensor-lookup.ts";
+import { type BlockNames, missingPart, TensorLookup, type TensorUse } from "./tensor-lookup.ts";
 import {
   type BandData,
   type MatrixRows,
@@ -30,19 +20,6 @@ import {
   Weights,
   type WeightsOptions,
 } from "./weight-bands.ts";
-
-/** The streams of one run by name: those that a stage reads and those that it writes. */
-export interface StreamSet {
-  readonly inputs: Map<string, Region>;
-  readonly outputs: Map<string, Region>;
-  /** which versions of the weights this run uses */
-  readonly weights: WeightChoice;
-  /** rows of the experts that this run chose; absent: those that `run` gets for all runs */
-  readonly expertRows?: DispatchedRows | undefined;
-}
-
-/** Receives each band that is multiplied, in order and meanwhile; the band stays valid until the call ends. */
-export type BandObserver = (task: MatmulTask, band: BandData) => Promise<void>;
 
 interface RunnerOptions extends WeightsOptions {
   readonly forward: Forward;
@@ -59,6 +36,8 @@ export class ModelRunner {
   readonly #stored: TensorLookup;
   readonly #weights: Weights;
   readonly #widths: Readonly<Record<string, number>>;
+  readonly #multiplier: Multiplier;
+  readonly #logitsFactor: number;
   #parameters = new Map<string, Region>();
 
   constructor(options: RunnerOptions) {
@@ -67,6 +46,11 @@ export class ModelRunner {
     this.#stored = new TensorLookup(native, dims, forward.experts(dims), tensors.values());
     this.#weights = new Weights(options);
     this.#widths = forward.streams(dims);
+    this.#logitsFactor = forward.logitsFactor?.(dims) ?? 1;
+    this.#multiplier = new Multiplier({
+      ...{ backend: options.backend, stored: this.#stored, weights: this.#weights, widths: this.#widths },
+      ...{ tokens: options.tokens, logitsFactor: this.#logitsFactor },
+    });
   }
 
   /** The stored tensors of a layer. */
@@ -169,7 +153,7 @@ export class ModelRunner {
         return;
       case "linear":
       case "experts":
-        return this.#multiply(this.#tasks(stage, place, sets), stage.from, sets, place, observe);
+        return this.#multiplier.run(stage, place, sets, observe);
       case "dispatch":
         for (const { inputs, outputs, expertRows } of sets) {
           const { rows, tokenOf, ones } = expertRows!;
@@ -201,19 +185,14 @@ export class ModelRunner {
    */
   products(stage: Stage, place: BlockNames, expertRows?: DispatchedRows): readonly DescribedProduct[] {
     if (stage.op !== "linear" && stage.op !== "experts") return [];
-    return this.#tasks(stage, place, [{ expertRows }]).map((task) => this.#describe(task, 1, stage.from));
+    const tasks = this.#multiplier.tasks(stage, place, [{ expertRows }]);
+    return this.#multiplier.describe(tasks, stage.from);
   }
 
   /** The products that make the logits of token ids [lo, hi). */
   logitsProducts(from: string, lo: number, hi: number): readonly DescribedProduct[] {
-    return this.#logitsTasks(from, lo, hi, this.head).map((task) =>
-      this.#describe(task, this.#logitsFactor, from),
-    );
-  }
-
-  /** Reads stored rows as `Weights.band` does, beside a run of another checkpoint. */
-  band(rows: MatrixRows, turn: number): Promise<BandData> {
-    return this.#weights.band(rows, turn);
+    const tasks = this.#multiplier.logitsTasks(from, lo, hi, this.head);
+    return this.#multiplier.describe(tasks, from, this.#logitsFactor);
   }
 
   /**
@@ -228,24 +207,12 @@ export class ModelRunner {
     outputs: readonly Region[],
     { place = this.head, observe }: { place?: BlockNames; observe?: BandObserver | undefined } = {},
   ): Promise<void> {
-    const blocks = sets.map(({ inputs, weights }, i) => ({
-      ...{ inputs, weights },
-      outputs: new Map([["logits", outputs[i]!]]),
-    }));
-    const products = this.#logitsTasks(from, lo, hi, place);
-    const factor = this.#logitsFactor;
-    const choices = sets.map(({ weights }) => weights);
-    await this.#weights.eachBand(products, place.replacements === undefined, choices, (product, band) =>
-      afterBoth(
-        async () => {
-          for (const block of blocks) {
-            for (const output of product.outputs)
-              await this.#multiplyRows(band, product, output, from, block, hi - lo, factor);
-          }
-        },
-        () => observe?.(product, band),
-      ),
-    );
+    await this.#multiplier.logits(from, lo, hi, sets, outputs, place, observe);
+  }
+
+  /** Reads stored rows as `Weights.band` does, beside a run of another checkpoint. */
+  band(rows: MatrixRows, turn: number): Promise<BandData> {
+    return this.#weights.band(rows, turn);
   }
 
   /** Whether `count` elements of `a` from `atA` on equal those of `b` from `atB` on. */
@@ -262,54 +229,6 @@ export class ModelRunner {
   close(): void {
     this.forget();
     this.#weights.close();
-  }
-
-  /** The products of a stage, in the order in which they are computed. @throws TENSOR_MISSING */
-  #tasks(
-    stage: Extract<Stage, { readonly op: "linear" | "experts" }>,
-    place: BlockNames,
-    sets: readonly Pick<StreamSet, "expertRows">[],
-  ): readonly MatmulTask[] {
-    const streams = [stage.to].flat();
-    const tasksOf = (expert: number | null) => {
-      const parts = this.#stored.parts(place, streams, expert ?? undefined);
-      this.#refuseIncomplete(parts, stage.from, streams, place);
-      return parts.map((part) => matmulTask(part, expert));
-    };
-    const tasks = stage.op === "linear" ? tasksOf(null) : chosenExperts(sets).flatMap(tasksOf);
-    return place.rows === undefined ? tasks : matmulTasksOfRows(tasks, place.rows);
-  }
-
-  #logitsTasks(from: string, lo: number, hi: number, place: BlockNames): readonly MatmulTask[] {
-    const parts = this.#stored.parts(place, ["logits"]);
-    this.#refuseIncomplete(parts, from, ["logits"], place);
-    const tasks = matmulTasksWithin(parts, lo, hi);
-    return place.rows === undefined ? tasks : matmulTasksOfRows(tasks, place.rows);
-  }
-
-  get #logitsFactor(): number {
-    const { forward, dims } = this.#o;
-    return forward.logitsFactor?.(dims) ?? 1;
-  }
-
-  #describe(task: MatmulTask, factor: number, from: string): DescribedProduct {
-    return describeProduct(task, this.#weights.scaleOf(task.tensor) * factor, from, this.#widths);
-  }
-
-  /** @throws TENSOR_MISSING where some elements of the streams are not a product with the whole input */
-  #refuseIncomplete(
-    parts: readonly TensorUse[],
-    from: string,
-    streams: readonly string[],
-    place: BlockNames,
-  ): void {
-    for (const stream of streams) {
-      let area = 0;
-      for (const { tensor, outputs } of parts) {
-        for (const { to, count } of outputs) if (to === stream) area += count * tensor.shape.at(-1)!;
-      }
-      if (area !== this.#widths[stream]! * this.#widths[from]!) throw missingPart(stream, place.prefix);
-    }
   }
 
   async #kernel(stage: KernelStage, place: BlockNames, set: StreamSet): Promise<void> {
@@ -376,83 +295,6 @@ export class ModelRunner {
     this.#parameters.set(key, region);
     return region;
   }
-
-  /** Multiplies. Ranks of a row-parallel matrix (split by columns) make partial sums, added here in the order of ranks. */
-  async #multiply(
-    products: readonly MatmulTask[],
-    from: string,
-    sets: readonly StreamSet[],
-    { replacements }: BlockNames,
-    observe?: BandObserver,
-  ): Promise<void> {
-    const { backend, tokens } = this.#o;
-    const dispatched = products.some(({ expert }) => expert !== null);
-    const rows = dispatched ? sets[0]!.expertRows!.rows : tokens; // the same in all runs
-    for (const [turn, round] of groupByOutput(products).entries()) {
-      const names = [...new Set(round.flatMap(({ outputs }) => outputs.map(({ to }) => to)))];
-      const partial = (name: string) => backend.allocate(4 * rows * this.#widths[name]!);
-      const targets = sets.map((set) =>
-        turn === 0 ? set : { ...set, outputs: new Map(names.map((name) => [name, partial(name)])) },
-      );
-      const choices = sets.map(({ weights }) => weights);
-      await this.#weights.eachBand(round, replacements === undefined, choices, (product, band) =>
-        afterBoth(
-          async () => {
-            for (const set of targets) {
-              for (const output of product.outputs)
-                await this.#multiplyRows(band, product, output, from, set, this.#widths[output.to]!);
-            }
-          },
-          () => observe?.(product, band),
-        ),
-      );
-      for (const { outputs: regions } of targets)
-        await unpairProducts(backend, round, regions, rows, this.#widths);
-      if (turn === 0) continue;
-      for (const [i, { outputs }] of targets.entries()) {
-        for (const [name, region] of outputs) {
-          const sum = sets[i]!.outputs.get(name)!;
-          await backend.run(add, { count: rows * this.#widths[name]! }, [sum, region], sum);
-          backend.release(region);
-        }
-      }
-    }
-  }
-
-  /** Multiplies the input stream by those rows of a band that produce one output stream, and by `factor`. */
-  async #multiplyRows(
-    band: BandData,
-    { tensor, inputOffset, expert }: MatmulTask,
-    output: OutputRows,
-    from: string,
-    { inputs, outputs, weights, expertRows }: StreamSet,
-    outWidth: number,
-    factor = 1,
-  ): Promise<void> {
-    const lo = Math.max(band.lo, output.from);
-    const hi = Math.min(band.hi, output.from + output.count);
-    const all = { from: 0, count: this.#o.tokens };
-    const rows = expert === null ? all : expertRows!.experts.find((run) => run.expert === expert);
-    if (lo >= hi || rows === undefined) return;
-    const { from: first, count } = rows;
-    const { region, dtype, scale, areValues } = band.version(weights);
-    const { times = 1 } = areValues ? {} : output;
-    const cols = tensor.shape.at(-1)!;
-    const inWidth = this.#widths[from]!;
-    const p = {
-      tokens: count,
-      rows: hi - lo,
-      cols,
-      dtype,
-      scale: Math.fround((scale * factor) / times),
-      firstRow: lo - band.lo,
-      inWidth,
-      inFrom: first * inWidth + inputOffset,
-      outWidth,
-      outFrom: first * outWidth + output.at + lo - output.from,
-    };
-    await this.#o.backend.run(linear, p, [region, inputs.get(from)!], outputs.get(output.to)!);
-  }
 }
 
 /** What is stored of the values of these tensors, where it is not the values. */
@@ -462,26 +304,6 @@ function formsIn(parts: readonly TensorUse[]): string {
     .filter((form) => form !== "1 0")
     .sort()
     .join();
-}
-
-/** Waits for both, also if the first fails: both use the same band. */
-async function afterBoth(
-  multiply: () => Promise<void>,
-  observe: () => Promise<void> | undefined,
-): Promise<void> {
-  const [multiplied, observed] = await Promise.allSettled([multiply(), observe()]);
-  for (const ended of [multiplied, observed]) if (ended.status === "rejected") throw ended.reason;
-}
-
-/** The experts that any run chose, ascending. */
-function chosenExperts(sets: readonly Pick<StreamSet, "expertRows">[]): readonly number[] {
-  const chosen = sets.flatMap(({ expertRows }) => expertRows!.experts.map(({ expert }) => expert));
-  return [...new Set(chosen)].sort((a, b) => a - b);
-}
-
-function missingPart(part: string, where: string): IsologitError {
-  const message = `the checkpoint lacks a part of ${part} that the forward pass needs`;
-  return new IsologitError("TENSOR_MISSING", message, { tensor: where });
 }
 
 /** Converts positions in rows to positions in elements, `inRow` elements per row. */

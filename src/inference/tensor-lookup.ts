@@ -212,3 +212,9 @@ function numbersPerStage(tensors: readonly Tensor[], prefix: string): readonly n
   }
   return counts;
 }
+
+/** @param where the tensor or block that lacks it */
+export function missingPart(part: string, where: string): IsologitError {
+  const message = `the checkpoint lacks a part of ${part} that the forward pass needs`;
+  return new IsologitError("TENSOR_MISSING", message, { tensor: where });
+}

@@ -2,7 +2,7 @@
 import { linear, widen } from "../../../kernels/index.ts";
 import type { Backend, Region } from "../../../kernels/kernel.ts";
 import { widthOf } from "../../core/dtype.ts";
-import type { BandObserver } from "../../inference/runner.ts";
+import type { BandObserver } from "../../inference/products/multiplier.ts";
 
 type Task = Parameters<BandObserver>[0];
 type Band = Parameters<BandObserver>[1];

@@ -3,7 +3,7 @@ import type { Backend, Region } from "../../../kernels/kernel.ts";
 import type { Stage } from "../../families/forward.ts";
 import type { Layer } from "../../families/structure.ts";
 import type { FirstRunObserver } from "../../inference/parallel-runs.ts";
-import type { BandObserver } from "../../inference/runner.ts";
+import type { BandObserver } from "../../inference/products/multiplier.ts";
 import { ColumnNorms, UnitNorms } from "./output-matrix.ts";
 import { meanMagnitudes, type UnitScores } from "./unit-scores.ts";
 import type { LayerUnits } from "./units.ts";

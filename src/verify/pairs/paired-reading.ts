@@ -10,8 +10,9 @@ import type { Backend, Region } from "../../../kernels/kernel.ts";
 import { type EmptyKind, SCRATCH_BYTES } from "../../cast/cast.ts";
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
 import { bitsOf, countOf, type DType, isFloat } from "../../core/dtype.ts";
-import type { DescribedProduct } from "../../inference/products.ts";
-import type { BandObserver, ModelRunner } from "../../inference/runner.ts";
+import type { BandObserver } from "../../inference/products/multiplier.ts";
+import type { DescribedProduct } from "../../inference/products/tasks.ts";
+import type { ModelRunner } from "../../inference/runner.ts";
 import { columnsOf } from "../../inference/weight-bands.ts";
 import { BandWorker } from "../../workers/pool.ts";
 

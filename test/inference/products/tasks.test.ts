@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Tensor } from "../../src/core/checkpoint.ts";
-import { type MatmulTask, matmulTask, matmulTasksOfRows } from "../../src/inference/products.ts";
+import type { Tensor } from "../../../src/core/checkpoint.ts";
+import { type MatmulTask, matmulTask, matmulTasksOfRows } from "../../../src/inference/products/tasks.ts";
 
 const matrix = (name: string): Tensor => ({ name, dtype: "BF16", shape: [40, 8], pieces: [] });
 /** Two streams, the second out of order. */

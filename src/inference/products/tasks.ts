@@ -2,12 +2,12 @@
  * Matrix products of a linear stage: which stored rows multiply which part of a stream, which results are added, and the order of
  * the results of rows that are stored in pairs.
  */
-import type { Backend, Region } from "../../kernels/kernel.ts";
-import { type Tensor, tensorKey } from "../core/checkpoint.ts";
-import type { HeadPairs, OutputRows } from "../families/forward.ts";
-import { putFloats } from "./sequences.ts";
-import type { RowRange, TensorUse } from "./tensor-lookup.ts";
-import type { MatrixRows } from "./weight-bands.ts";
+import type { Backend, Region } from "../../../kernels/kernel.ts";
+import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
+import type { HeadPairs, OutputRows } from "../../families/forward.ts";
+import { putFloats } from "../sequences.ts";
+import type { RowRange, TensorUse } from "../tensor-lookup.ts";
+import type { MatrixRows } from "../weight-bands.ts";
 
 /** A product of stored rows [lo, hi) with rows of a stream. */
 export interface MatmulTask extends MatrixRows {
