@@ -17,6 +17,7 @@ import { bytesOf, type DType, isFloat } from "../../src/core/dtype.ts";
 import { widen } from "../../src/core/float.ts";
 import { MULTIPLIERS } from "../../src/families/falcon_h1/multipliers.ts";
 import { fileStore } from "../../src/io/file.ts";
+import { changedTensor, exchange } from "../support/changed-gguf.ts";
 import { errorOf } from "../support/errors.ts";
 import { changeConfig } from "../support/foreign.ts";
 import {
@@ -291,29 +292,6 @@ it("gains of Nemotron that their sums with 1 do not give back come back from a k
   expect(filesOf(back!)).toEqual(filesOf(folder!));
 });
 
-/** A copy of a file, with the bytes of one tensor changed. */
-async function changed(
-  source: string,
-  name: string,
-  change: (bytes: Buffer, rowBytes: number) => void,
-): Promise<string> {
-  const path = join(work, `${name} changed.gguf`);
-  const { tensors } = await gguf.read(await fileStore(source));
-  const { dtype, shape, pieces } = tensors.find((tensor) => tensor.name === name)!;
-  const bytes = readFileSync(source);
-  const [begin, size] = [pieces[0]!.offset, bytesOf(dtype, shape)];
-  change(bytes.subarray(begin, begin + size), bytesOf(dtype, [shape.at(-1)!]));
-  writeFileSync(path, bytes);
-  return path;
-}
-
-/** Exchanges two runs of bytes. */
-const exchange = (bytes: Buffer, a: number, b: number, size: number) => {
-  const kept = Buffer.from(bytes.subarray(a, a + size));
-  bytes.copyWithin(a, b, b + size);
-  kept.copy(bytes, b);
-};
-
 const floats = (of: (value: number, index: number) => number) => (bytes: Buffer) => {
   for (let at = 0; at < bytes.length; at += 4) bytes.writeFloatLE(of(bytes.readFloatLE(at), at / 4), at);
 };
@@ -368,7 +346,7 @@ describe("planted faults", () => {
     ["falcon_h1", "a head without its multiplier", "output.weight", 6, floats((v) => v / 0.45)],
     ["falcon_h1", "words without their multiplier", "token_embd.weight", -1, floats((v) => v / 2.2)],
   ])("%s, %s: found in its layer", async (name, _, tensor, layer, change) => {
-    const file = await changed(join(work, `${name}.gguf`), tensor, change);
+    const file = await changedTensor(work, join(work, `${name}.gguf`), tensor, change);
     const { verdict, firstDivergence } = await verify(folderOf[name], file, run);
     expect([verdict, firstDivergence?.layer]).toEqual(["different", layer]);
   });
@@ -403,7 +381,7 @@ describe("planted faults", () => {
   });
 
   it("a gain that is no number is refused", async () => {
-    const file = await changed(join(work, "nemotron.gguf"), "blk.0.attn_norm.weight", (bytes) =>
+    const file = await changedTensor(work, join(work, "nemotron.gguf"), "blk.0.attn_norm.weight", (bytes) =>
       bytes.writeFloatLE(Number.NaN, 4),
     );
     const error = await errorOf(() => verify(folderOf.nemotron, file, run));

@@ -10,8 +10,8 @@ import { plan } from "../../src/api/plan.ts";
 import { verify } from "../../src/api/verify.ts";
 import { smallModel } from "../../src/conformance/small-model.ts";
 import type { TypedValue } from "../../src/core/checkpoint.ts";
-import { bytesOf } from "../../src/core/dtype.ts";
 import { fileStore } from "../../src/io/file.ts";
+import { changedTensor, exchange } from "../support/changed-gguf.ts";
 import { errorOf } from "../support/errors.ts";
 import { changeConfig } from "../support/foreign.ts";
 import { arraysOf, familyGolden, filesOf, ggufGolden, golden, workFolder } from "../support/goldens.ts";
@@ -44,10 +44,13 @@ describe.each(GENUINE)("%s, by the genuine converter", (file, twin) => {
 });
 
 it("a vector that is no BF16 stays F32, and so does the correction of a router, whatever it holds", async () => {
-  const gain = await withChanged(ggufGolden("latent-moe-bf16.gguf"), "blk.0.attn_norm.weight", (bytes) =>
-    bytes.writeFloatLE(1.0001, 0),
+  const gain = await changedTensor(
+    work,
+    ggufGolden("latent-moe-bf16.gguf"),
+    "blk.0.attn_norm.weight",
+    (bytes) => bytes.writeFloatLE(1.0001, 0),
   );
-  const both = await withChanged(gain, "blk.1.exp_probs_b.bias", (bytes) => bytes.fill(0));
+  const both = await changedTensor(work, gain, "blk.1.exp_probs_b.bias", (bytes) => bytes.fill(0));
   const back = join(work, "mixed types");
   await convert(both, back, { ...unverified, to: "hf" });
   const arrays = await arraysOf(join(back, "model.safetensors"));
@@ -73,7 +76,9 @@ it("the tokenizer of its folder follows from the keys of a genuine file", async 
 it("carried files are not restored beside weights that changed", async () => {
   const file = join(work, "changed later.gguf");
   await convert(golden("tiny"), file, run);
-  const changed = await withChanged(file, "blk.1.ffn_up.weight", (bytes) => exchange(bytes, 0, 128, 128));
+  const changed = await changedTensor(work, file, "blk.1.ffn_up.weight", (bytes) =>
+    exchange(bytes, 0, 128, 128),
+  );
   const bytes = readFileSync(changed);
   writeFileSync(changed, bytes.subarray(0, bytes.lastIndexOf("ISOCERT\n") - 8)); // the certificate is of the other weights
   const warnings: string[] = [];
@@ -169,12 +174,10 @@ describe("the four numbers of Llama 3.1's scaling", () => {
   it("must give the factors that llama.cpp would use", async () => {
     const file = join(work, "tampered.gguf");
     await convert(familyGolden("llama"), file, unverified);
-    const { tensors } = await gguf.read(await fileStore(file));
-    const { pieces } = tensors.find(({ name }) => name === "rope_freqs.weight")!;
-    const bytes = readFileSync(file);
-    bytes.writeFloatLE(bytes.readFloatLE(pieces[0]!.offset + 20) * 1.001, pieces[0]!.offset + 20);
-    writeFileSync(file, bytes);
-    const error = await errorOf(() => verify(familyGolden("llama"), file));
+    const other = await changedTensor(work, file, "rope_freqs.weight", (bytes) =>
+      bytes.writeFloatLE(bytes.readFloatLE(20) * 1.001, 20),
+    );
+    const error = await errorOf(() => verify(familyGolden("llama"), other));
     expect([error.code, error.message]).toEqual(["CONFIG_INVALID", expect.stringContaining("other factors")]);
   });
 });
@@ -274,29 +277,6 @@ describe("what llama.cpp would run wrongly, or not at all", () => {
   });
 });
 
-/** A copy of a file, with the bytes of one tensor changed. */
-async function withChanged(
-  source: string,
-  name: string,
-  change: (bytes: Buffer, rowBytes: number) => void,
-): Promise<string> {
-  const path = join(work, `${name} changed.gguf`);
-  const { tensors } = await gguf.read(await fileStore(source));
-  const { dtype, shape, pieces } = tensors.find((tensor) => tensor.name === name)!;
-  const bytes = readFileSync(source);
-  const [begin, size] = [pieces[0]!.offset, bytesOf(dtype, shape)];
-  change(bytes.subarray(begin, begin + size), bytesOf(dtype, [shape.at(-1)!]));
-  writeFileSync(path, bytes);
-  return path;
-}
-
-/** Exchanges two runs of bytes. */
-const exchange = (bytes: Buffer, a: number, b: number, size: number) => {
-  const kept = Buffer.from(bytes.subarray(a, a + size));
-  bytes.copyWithin(a, b, b + size);
-  kept.copy(bytes, b);
-};
-
 describe("planted faults", () => {
   const file = ggufGolden("latent-moe-bf16.gguf");
   it.each<[string, string, number, (bytes: Buffer, rowBytes: number) => void]>([
@@ -322,13 +302,13 @@ describe("planted faults", () => {
     ["numbers of two heads exchanged", "blk.0.ssm_a", 0, (b) => exchange(b, 0, 4, 4)],
     ["rows of queries not in pairs", "blk.2.attn_q.weight", 2, (b, row) => exchange(b, row, 2 * row, row)],
   ])("%s: found in its layer", async (_, tensor, layer, change) => {
-    const changed = await withChanged(file, tensor, change);
+    const changed = await changedTensor(work, file, tensor, change);
     const { verdict, firstDivergence } = await verify(golden("latent-moe"), changed, run);
     expect([verdict, firstDivergence?.layer]).toEqual(["different", layer]);
   });
 
   it("a number of a head that is no negative exponential is refused", async () => {
-    const changed = await withChanged(file, "blk.0.ssm_a", (bytes) => bytes.writeFloatLE(0.5, 4));
+    const changed = await changedTensor(work, file, "blk.0.ssm_a", (bytes) => bytes.writeFloatLE(0.5, 4));
     const error = await errorOf(() => verify(golden("latent-moe"), changed, run));
     expect([error.code, error.exit, error.at.tensor]).toEqual(["NON_FINITE", 3, "blk.0.ssm_a"]);
   });

@@ -2,7 +2,8 @@
 import type { Native, Use } from "../../forward.ts";
 import { attentionUses, embeddingUses, headUses, wholeHeads } from "../../parts/gguf/attention-native.ts";
 import { mambaUses } from "../../parts/gguf/mamba-native.ts";
-import { stackedExperts, whole } from "../../parts/whole.ts";
+import { expertUses } from "../../parts/gguf/mlp-native.ts";
+import { whole } from "../../parts/whole.ts";
 import type { GraniteDims } from "../dims.ts";
 
 /** @param to the stream that the output projection produces */
@@ -21,13 +22,7 @@ export const gguf: Native<GraniteDims> = {
     mamba: [whole("attn_norm.weight", "gain", (d) => d.hidden), ...mambaUses<GraniteDims>("branch")],
     attention: attentionUses<GraniteDims>(wholeHeads, "branch"),
     mlp: mlp("", "branch"),
-    moe: [
-      ...mlp("_shexp", "shared"),
-      whole("ffn_gate_inp.weight", "route", (d) => d.experts),
-      stackedExperts("ffn_gate_exps.weight", "expert.gate", (d) => d.moeFfn),
-      stackedExperts("ffn_up_exps.weight", "expert.up", (d) => d.moeFfn),
-      stackedExperts("ffn_down_exps.weight", "expert.down", (d) => d.hidden),
-    ],
+    moe: [...mlp("_shexp", "shared"), ...expertUses<GraniteDims>()],
     head: headUses(),
   },
 };

@@ -1,7 +1,7 @@
 /** How a GGUF runs: which stored rows produce which stream. Written by hand, apart from the rules in `dialect.ts`. */
 import type { Native, Use } from "../../forward.ts";
 import { attentionMixerUses, embeddingUses } from "../../parts/gguf/attention-native.ts";
-import { productOf } from "../../parts/stages.ts";
+import { mlpUses } from "../../parts/gguf/mlp-native.ts";
 import { whole } from "../../parts/whole.ts";
 import type { NemotronDims } from "../dims.ts";
 
@@ -16,22 +16,13 @@ const norm = (name: string): readonly NemotronUse[] => [
   whole(`${name}.bias`, "shift", (d) => d.hidden),
 ];
 
-const product = (name: string, to: string, count: (d: NemotronDims) => number): NemotronUse =>
-  whole(name, (d) => productOf(to, d.mlpBias), count);
-
 export const gguf: Native<NemotronDims> = {
   dialect: "gguf",
   prefix: { main: "blk.{outer}." },
   uses: {
     embedding: embeddingUses(),
     attention: [...norm("attn_norm"), ...attentionMixerUses<NemotronDims>(() => undefined)],
-    mlp: [
-      ...norm("ffn_norm"),
-      product("ffn_up.weight", "up", (d) => d.ffn),
-      product("ffn_down.weight", "out", (d) => d.hidden),
-      whole("ffn_up.bias", "up.bias", (d) => d.ffn),
-      whole("ffn_down.bias", "out.bias", (d) => d.hidden),
-    ],
+    mlp: [...norm("ffn_norm"), ...mlpUses<NemotronDims>()],
     head: [...norm("output_norm"), whole("output.weight", "logits", (d) => d.vocab)],
   },
 };
