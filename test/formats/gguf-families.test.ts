@@ -178,6 +178,13 @@ describe("falcon_h1", () => {
     expect([config.embedding_multiplier, config.ssm_multipliers]).toEqual([1, [1, 1, 1, 1, 1]]);
   });
 
+  it("written from a GGUF, its certificate is about the values and not about the products", async () => {
+    const [file, again] = ["falcon_h1.gguf", "falcon again.gguf"].map((name) => join(work, name));
+    const { verification } = await convert(file!, again!, run);
+    expect(verification!.verdict).toBe("same");
+    expect((await verify(again!, undefined, run)).verdict).toBe("same");
+  });
+
   it("becomes a checkpoint of Megatron-Bridge", async () => {
     const bridge = join(work, "falcon bridge");
     const { verification } = await convert(join(work, "falcon_h1.gguf"), bridge, { ...run, to: "bridge" });
