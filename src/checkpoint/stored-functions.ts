@@ -11,7 +11,7 @@ import type { ByteSource, Store } from "../core/io.ts";
 import { extentsOf, Sources } from "../core/read.ts";
 import type { Rule } from "../families/dialect.ts";
 import type { MatchedModel, TransformedTensor } from "../families/model.ts";
-import { Quotients } from "./products.ts";
+import { Quotients } from "./multiplied-values.ts";
 
 /** Begins the keys that hold the values of a tensor where they do not follow from what it stores. */
 export const VALUES_KEY = "isologit.values.";

@@ -5,7 +5,7 @@
 
 import type { WriteRequest, Writer } from "../../formats/format.ts";
 import { type LoadedModel, withDecodedValues } from "../checkpoint/load.ts";
-import { refuseBlocks } from "../checkpoint/products.ts";
+import { refuseBlocks } from "../checkpoint/multiplied-values.ts";
 import {
   describeTraining,
   readTrainingPrecision,

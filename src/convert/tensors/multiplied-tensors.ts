@@ -1,5 +1,5 @@
 /** Tensors of a destination that store the products of values with multipliers of the model: computed from the source when they are read. */
-import { multiply, returns } from "../../checkpoint/products.ts";
+import { multiply, returns } from "../../checkpoint/multiplied-values.ts";
 import { type Tensor, tensorKey } from "../../core/checkpoint.ts";
 import { bytesOf, type FloatDType, isFileKind, isFloat, recastKind, widthOf } from "../../core/dtype.ts";
 import { IsologitError } from "../../core/errors.ts";
