@@ -80,14 +80,19 @@ const FACTORS = "rope_freqs.weight";
 /** More pairs than any head has. */
 const MAX_FACTORS = 4096;
 
+/** @throws HEADER_INVALID for factors that are no list of F32, which llama.cpp does not read */
 async function constantsAmong(
   tensors: readonly Tensor[],
   store: Store,
 ): Promise<ReadonlyMap<string, Float32Array>> {
   const found = tensors.find(({ name }) => name === FACTORS);
-  const { dtype, shape } = found ?? { dtype: null, shape: [] };
-  if (dtype !== "F32" || shape.length !== 1 || shape[0]! > MAX_FACTORS) return new Map();
-  const [{ file, offset }] = found!.pieces as [Tensor["pieces"][number]];
+  if (found === undefined) return new Map();
+  const { dtype, shape, pieces } = found;
+  const [{ file, offset }] = pieces as [Tensor["pieces"][number]];
+  if (dtype !== "F32" || shape.length !== 1 || shape[0]! > MAX_FACTORS) {
+    const message = `it is ${dtype} [${shape.join(", ")}]; expected a list of at most ${MAX_FACTORS} F32 numbers`;
+    throw new IsologitError("HEADER_INVALID", message, { file, tensor: FACTORS });
+  }
   const bytes = new Uint8Array(4 * shape[0]!);
   await using source = await store.open(file);
   await source.readInto(bytes, offset);

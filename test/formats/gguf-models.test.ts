@@ -171,6 +171,17 @@ describe("the four numbers of Llama 3.1's scaling", () => {
     expect([other.code, other.message]).toEqual(["CONFIG_INVALID", expect.stringContaining("other factors")]);
   });
 
+  it("are not guessed where the factors are no list of F32", async () => {
+    const genuine = await asGenuine(scaled("halves", {}));
+    const bytes = readFileSync(genuine);
+    const at = bytes.indexOf("rope_freqs.weight") + "rope_freqs.weight".length + 4 + 8; // name, dimensions, length
+    expect(bytes.readUInt32LE(at)).toBe(0); // F32
+    bytes.writeUInt32LE(1, at); // F16
+    writeFileSync(genuine, bytes);
+    const error = await errorOf(() => inspect(genuine));
+    expect([error.code, error.at.tensor]).toEqual(["HEADER_INVALID", "rope_freqs.weight"]);
+  });
+
   it("must give the factors that llama.cpp would use", async () => {
     const file = join(work, "tampered.gguf");
     await convert(familyGolden("llama"), file, unverified);

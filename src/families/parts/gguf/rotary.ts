@@ -71,24 +71,24 @@ export function readGgufRotary(
 
 type Llama3Settings = Pick<RotarySettings, "ropeScaling"> & Settings;
 
-/** @param stored the factors of the file; undefined where they are not known yet */
+/** @param stored the factors of the file; undefined for a file that is not written yet */
 function readLlama3(
   config: Config,
   like: Settings | undefined,
   angles: Pick<RotarySettings, "rotary" | "ropeTheta">,
   stored: Float32Array | undefined,
 ): Llama3Settings {
-  const makes = (numbers: Settings) =>
-    stored === undefined || isNear(stored, frequencyFactors(rotarySpec({ ...angles, ...numbers })));
+  const makes = (numbers: Settings, factors: Float32Array) =>
+    isNear(factors, frequencyFactors(rotarySpec({ ...angles, ...numbers })));
   const given =
     fromOwnKeys(config) ?? (like?.ropeScaling === "llama3" ? fromOwnKeys(ownKeys(like)) : undefined);
-  const numbers = given ?? usualNumbers(stored ?? new Float32Array()).find(makes);
+  const numbers = given ?? (stored && usualNumbers(stored).find((usual) => makes(usual, stored)));
   if (numbers === undefined) {
     const message = `${FACTORS} slows rotary frequencies down as Llama 3.1 does, and its four numbers are neither the usual ones nor in the file`;
     const next = "give `like` a checkpoint of the same model, such as its Hugging Face folder";
     throw new IsologitError("CONFIG_INVALID", message, { tensor: FACTORS }, { next });
   }
-  if (makes(numbers)) return numbers;
+  if (stored === undefined || makes(numbers, stored)) return numbers;
   const { ropeFactor, ropeOriginalPositions } = numbers;
   const message = `it holds other factors than the numbers of Llama 3.1's scaling give (factor ${ropeFactor}, ${ropeOriginalPositions} positions)`;
   throw new IsologitError("CONFIG_INVALID", message, { tensor: FACTORS });
