@@ -31,7 +31,7 @@ export { convertTask, type TaskOptions, type TaskReport } from "./api/tasks/conv
 export { dispatchSlurm, type SlurmOptions, type SlurmReport } from "./api/tasks/dispatch.ts";
 export { dispatchK8s, type KubernetesOptions, type KubernetesReport } from "./api/tasks/dispatch-k8s.ts";
 export { convertPlan, type MergeOptions, merge, type PlannedOptions } from "./api/tasks/merge.ts";
-export { type MergeTaskReport, mergeTask } from "./api/tasks/merge-task.ts";
+export { type MergeTaskOptions, type MergeTaskReport, mergeTask } from "./api/tasks/merge-task.ts";
 export { type UploadOptions, type UploadReport, upload } from "./api/upload.ts";
 export { verify } from "./api/verify.ts";
 export { type WhoamiOptions, type WhoamiReport, whoami } from "./api/whoami.ts";

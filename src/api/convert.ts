@@ -38,6 +38,7 @@ import { type SignDestination, signerFor } from "../signing/sign-destination.ts"
 import { comparisonMark, readComparisons } from "../verify/bytes/comparison-file.ts";
 import type { Comparisons } from "../verify/bytes/pieces.ts";
 import type { LimitOptions } from "../verify/limits.ts";
+import type { BegunLayers } from "../verify/logits.ts";
 import type { CompareOptions, ReferenceOptions, VerifyLevel } from "../verify/options.ts";
 import type { Proof, VerifyReport } from "../verify/report.ts";
 import type { Preparation } from "../verify/verify.ts";
@@ -290,19 +291,22 @@ export async function markWritten(
 }
 
 /** What tasks found about the files as they are now. */
-async function comparedByTasks(
+async function foundByTasks(
   conversion: PreparedConversion,
   source: ModelWithScales,
   written: ModelWithScales,
-): Promise<Comparisons> {
+): Promise<{ readonly known: Comparisons; readonly begunBy: BegunLayers }> {
   const mark = await markWritten(conversion, source, written);
-  const { known, others } = await readComparisons(stagingPath(conversion.destination), mark);
+  const folder = stagingPath(conversion.destination);
+  const { known, others } = await readComparisons(folder, mark);
   if (others.length > 0) {
     const tasks = others.map(({ index, count }) => `${index}/${count}`).join(", ");
     const message = `the files are not those that tasks compared (${tasks}): they are compared again`;
     conversion.watch({ type: "warning", message });
   }
-  return known;
+  const { furthestState, stateMark } = await import("../verify/lockstep-state.ts");
+  const begunBy: BegunLayers = (prompt, backend) => furthestState(folder, stateMark(mark, prompt, backend));
+  return { known, begunBy };
 }
 
 /** Compares what was written with the source. */
@@ -320,7 +324,7 @@ async function verifyAt(
     ...prepared.options,
     prepared,
     strictScales: true,
-    known: isMerged ? await comparedByTasks(conversion, source, written) : undefined,
+    ...(isMerged && (await foundByTasks(conversion, source, written))),
     inspectContent: async (content) => {
       refuseContradictedSource(ownCertificate, content.a);
       return findContradictions({ a: ownCertificate }, content, signal);

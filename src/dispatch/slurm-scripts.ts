@@ -10,8 +10,9 @@ interface SlurmScripts {
   readonly program: readonly string[];
   /** tasks compare what was written, before the merge */
   readonly compares: boolean;
-  /** further words for tasks and for `merge` */
+  /** further words for tasks that write, for tasks that compare and for `merge` */
   readonly taskWords: readonly string[];
+  readonly compareWords: readonly string[];
   readonly mergeWords: readonly string[];
   /** options of sbatch without the leading `--`, for all jobs */
   readonly sbatch: readonly string[];
@@ -26,19 +27,21 @@ export const PLAN_NAME = "plan.json";
 
 /** @returns the text of each script by its file name */
 export function slurmScripts(job: SlurmScripts): ReadonlyMap<string, string> {
-  const { tasks, compares, taskWords, mergeWords } = job;
-  const share = ["--task", `auto/${tasks}`, ...taskWords];
+  const { tasks, compares, taskWords, compareWords, mergeWords } = job;
+  const share = ["--task", `auto/${tasks}`];
   const array = (name: string, words: readonly string[]) =>
     scriptText(
       job,
       [`array=0-${tasks - 1}`, `output=${name}-%a.log`],
       `${name}-$((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN))`,
-      [...words, ...share],
+      words,
     );
   const merge = ["merge", PLAN_NAME, ...(compares ? ["--tasks", String(tasks)] : []), ...mergeWords];
   return new Map([
-    ["tasks.sh", array("task", ["convert", "--plan", PLAN_NAME])],
-    ...(compares ? [["compare.sh", array("compare", ["merge", PLAN_NAME])] as const] : []),
+    ["tasks.sh", array("task", ["convert", "--plan", PLAN_NAME, ...share, ...taskWords])],
+    ...(compares
+      ? [["compare.sh", array("compare", ["merge", PLAN_NAME, ...share, ...compareWords])] as const]
+      : []),
     ["merge.sh", scriptText(job, ["output=merge.log"], "merge", merge)],
   ]);
 }

@@ -33,6 +33,13 @@ export const Fingerprint = z.strictObject({
 export type Fingerprint = z.infer<typeof Fingerprint>;
 type Value = z.infer<typeof value>;
 
+/** What a recorder has collected between two layers, before any logits. */
+export const FingerprintRecord = z.strictObject({
+  norms: z.array(value).readonly(),
+  experts: z.array(RecordedExperts).readonly(),
+});
+type FingerprintRecord = z.infer<typeof FingerprintRecord>;
+
 /** Collects the fingerprint during a run: norms layer by layer, logits in blocks of token ids. */
 export class FingerprintRecorder {
   readonly #hashes: readonly Hash[];
@@ -53,6 +60,16 @@ export class FingerprintRecorder {
       { length: tokens },
       (_, t) => new Map((words[t] ?? []).map((word) => [word, NaN])),
     );
+  }
+
+  get record(): FingerprintRecord {
+    return { norms: [...this.#norms], experts: [...this.#experts] };
+  }
+
+  /** Goes on with what another recorder has collected. */
+  restore({ norms, experts }: FingerprintRecord): void {
+    this.#norms.push(...norms);
+    this.#experts.push(...experts);
   }
 
   /** Adds the norm of a residual stream [T, hidden]; called for the embedding, then after each layer. */

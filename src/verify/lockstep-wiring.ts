@@ -6,6 +6,7 @@ import { relL2, sameBits } from "../core/distance.ts";
 import type { Stage } from "../families/forward.ts";
 import type { Streams } from "../inference/activations.ts";
 import type { ExpertRun } from "../inference/expert-rows.ts";
+import type { LockstepState } from "./lockstep-state.ts";
 
 /**
  * A stream at which the wiring exceeded its limit. Layer -1 is the embedding; the head comes after the last main layer, and
@@ -47,6 +48,20 @@ export class WiringComparison {
     this.#expected = expected;
     this.#destination = destination;
     this.#widths = widths;
+  }
+
+  get state(): LockstepState["wiring"] {
+    const [equal, zeros, expectedZeros] = [[...this.#equal], [...this.#zeros], [...this.expectedZeros]];
+    return { ...this.measures, equal, zeros, expectedZeros, bad: [...this.bad] };
+  }
+
+  /** Goes on with the state of another comparison. */
+  restore({ maxRelL2, limit, equal, zeros, expectedZeros, bad }: LockstepState["wiring"]): void {
+    Object.assign(this.measures, { maxRelL2, limit });
+    for (const name of equal) this.#equal.add(name);
+    for (const name of zeros) this.#zeros.add(name);
+    for (const name of expectedZeros) this.expectedZeros.add(name);
+    this.bad.push(...bad);
   }
 
   /** Whether the destination's own run has the bits of `recastSource` in all these streams. */

@@ -33,6 +33,7 @@ import type { BlockNames } from "../inference/tensor-lookup.ts";
 import { Controls } from "./controls/controls.ts";
 import type { Control } from "./controls/trials.ts";
 import { wiringLimit } from "./limits.ts";
+import type { LockstepState } from "./lockstep-state.ts";
 import { type BadDoor, type DoorLayer, WiringComparison } from "./lockstep-wiring.ts";
 import { LogitsComparison, type LogitsSummary } from "./metrics.ts";
 import type { PairedReading, PairedStage } from "./pairs/paired-reading.ts";
@@ -78,9 +79,31 @@ export interface LockstepResult {
   readonly fingerprint: Fingerprint;
 }
 
-/** Runs both models step by step. @throws TENSOR_MISSING, and read errors */
-export async function compareStepByStep(options: LockstepOptions): Promise<LockstepResult> {
-  return new Lockstep(options).run();
+/**
+ * Runs both models step by step.
+ *
+ * @param begun the state after the first layers, if they have run already
+ * @throws TENSOR_MISSING, and read errors
+ */
+export async function compareStepByStep(
+  options: LockstepOptions,
+  begun: LockstepState | null,
+): Promise<LockstepResult> {
+  return new Lockstep(options).run(begun);
+}
+
+/**
+ * Runs main layers only.
+ *
+ * @param begun the state after the layers before
+ * @param end   number of layers that have run afterwards
+ */
+export async function compareLayers(
+  options: LockstepOptions,
+  begun: LockstepState | null,
+  end: number,
+): Promise<LockstepState> {
+  return new Lockstep(options).runTo(end, begun);
 }
 
 /** The stages of a block, of the start or end of a prediction step, or of the head. */
@@ -139,13 +162,10 @@ class Lockstep {
     ];
   }
 
-  async run(): Promise<LockstepResult> {
+  async run(begun: LockstepState | null): Promise<LockstepResult> {
     const { layers } = this.#o;
     const main = layers.filter(({ stack }) => stack === "main");
-    await this.#embed("residual", this.#o.ids, EMBEDDING);
-    await this.#entry();
-    this.#recorder.residual(await this.#destination.view("residual"));
-    for (const layer of main) await this.#block(layer, layer.index);
+    await this.#runLayers(main.length, begun);
     const logits = await this.#head(main.length);
     for (const layer of layers) if (layer.stack === "mtp") await this.#mtpLayer(layer, main.length + 1);
     for (const run of this.#runs) run.releaseAll();
@@ -154,6 +174,48 @@ class Lockstep {
     const controls = this.#controls.results;
     const fingerprint = this.#recorder.finish(this.#o.backend.id);
     return { layers: this.#drifts, wiring, bad, flips, inOrder, logits, controls, fingerprint };
+  }
+
+  async runTo(end: number, begun: LockstepState | null): Promise<LockstepState> {
+    await this.#runLayers(end, begun);
+    const residuals: Float32Array[] = [];
+    for (const run of this.#runs) residuals.push(Float32Array.from(await run.view("residual")));
+    for (const run of this.#runs) run.releaseAll();
+    return {
+      ...{ layers: end, residuals, drifts: this.#drifts },
+      ...{ flips: this.#flips, inOrder: this.#inOrder },
+      ...{ wiring: this.#wiring.state, controls: this.#controls.state, fingerprint: this.#recorder.record },
+    };
+  }
+
+  /** Runs main layers until so many have run. */
+  async #runLayers(end: number, begun: LockstepState | null): Promise<void> {
+    if (begun === null) {
+      await this.#embed("residual", this.#o.ids, EMBEDDING);
+      await this.#entry();
+      this.#recorder.residual(await this.#destination.view("residual"));
+    } else await this.#restore(begun);
+    const main = this.#o.layers.filter(({ stack }) => stack === "main");
+    for (const layer of main.slice(begun?.layers ?? 0, end)) await this.#block(layer, layer.index);
+  }
+
+  async #restore(begun: LockstepState): Promise<void> {
+    const length = this.#o.ids.length * this.#widths.residual!;
+    for (const [i, run] of this.#runs.entries()) {
+      const values = begun.residuals[i];
+      if (values?.length !== length)
+        throw new IsologitError(
+          "STAGING_CHANGED",
+          `the state after ${begun.layers} layers is of another run`,
+        );
+      run.make(["residual"]);
+      await run.put("residual", values);
+    }
+    this.#drifts.push(...begun.drifts);
+    [this.#flips, this.#inOrder] = [begun.flips, begun.inOrder];
+    this.#wiring.restore(begun.wiring);
+    this.#controls.restore(begun.controls);
+    this.#recorder.restore(begun.fingerprint);
   }
 
   /** Runs the stages between the embedding and the first layer. */

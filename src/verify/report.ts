@@ -178,6 +178,8 @@ export interface VerifyReport extends PluginsReport {
   readonly findingDetails: readonly Finding[];
   /** roles, scales and copies that tasks compared, and that this process did not read again; absent: none */
   readonly comparedByTasks?: number;
+  /** number of main layers that tasks ran; absent: none */
+  readonly layersByTasks?: number;
   /** the roles that the bytes rung compared, in order of execution; only for two checkpoints */
   readonly tensors?: readonly ComparedTensor[];
 }

@@ -16,7 +16,7 @@ import type { BytesOptions, Comparisons } from "./bytes/pieces.ts";
 import { suspectsAmong } from "./diagnosis/suspects.ts";
 import { judgeFindings, reportedFindings, verdictWith } from "./judge-findings.ts";
 import { givenLimits, readLimits } from "./limits.ts";
-import { type LogitsKnowledge, type LogitsRung, logitsRung, neededBytes, refuseMemory } from "./logits.ts";
+import { type BegunLayers, type LogitsKnowledge, type LogitsRung, logitsRung } from "./logits.ts";
 import type { CompareOptions } from "./options.ts";
 import { recastDtypes } from "./recast-source.ts";
 import { type ReferenceRung, referenceRung } from "./reference.ts";
@@ -29,7 +29,8 @@ import type {
   Verdict,
   VerifyReport,
 } from "./report.ts";
-import { compareSettings, type SettingsComparison } from "./settings/settings.ts";
+import { compareSettings, type SettingsComparison, streamsUnlike } from "./settings/settings.ts";
+import { neededBytes, refuseMemory } from "./side-by-side.ts";
 import { divergenceFrom, executionDepth, kindOf, worseVerdict } from "./verdict.ts";
 
 export interface VerifyModelsOptions extends CompareOptions {
@@ -39,6 +40,8 @@ export interface VerifyModelsOptions extends CompareOptions {
   readonly prepared?: Preparation;
   /** comparisons of the same bytes that other processes made: the bytes rung reads only the rest */
   readonly known?: Comparisons | undefined;
+  /** the forward passes of other processes: the logits rung goes on with them */
+  readonly begunBy?: BegunLayers | undefined;
   /** returns findings about the content that the bytes rung read, such as contradictions to an older certificate */
   readonly inspectContent?: (content: VerifiedContent) => Promise<readonly Finding[]>;
 }
@@ -103,7 +106,7 @@ function isQualityJudged(a: LoadedModel, b: LoadedModel, options: CompareOptions
 export async function verifyModels(
   a: ModelWithScales,
   b: ModelWithScales,
-  { strictScales = false, prepared, known, inspectContent, ...options }: VerifyModelsOptions,
+  { strictScales = false, prepared, known, begunBy, inspectContent, ...options }: VerifyModelsOptions,
 ): Promise<Proof> {
   const watch = options.watch ?? ignoreEvents;
   for (const { checkpoint } of [a, b]) await refuseDamagedHeaders(checkpoint, options.signal);
@@ -130,7 +133,7 @@ export async function verifyModels(
   };
   add(coverRung(a, b, settings), settings.findings);
 
-  const early = prompt === null ? null : await earlyLogits(a, b, limited, prompt);
+  const early = prompt === null ? null : await earlyLogits(a, b, limited, prompt, begunBy);
   let compared: BytesResult | null = null;
   let run: PromptedRung | null = null;
   if (comparable) {
@@ -144,7 +147,7 @@ export async function verifyModels(
     add({ rung: "bytes", verdict, metrics }, [...compared.findings, ...inspected]);
   }
   if (prompt !== null && compared !== null) {
-    run = await provenLogits(a, b, limited, prompt, compared, early);
+    run = await provenLogits(a, b, limited, prompt, compared, early, begunBy);
     add({ rung: "logits", verdict: run.verdict, metrics: run.metrics }, run.findings);
   }
   if (unlikeStreams.length > 0) {
@@ -176,6 +179,7 @@ export async function verifyModels(
     roots: { a: compared?.roots.a ?? null, b: compared?.roots.b ?? null },
     ...reportedFindings(findings),
     ...(compared !== null && compared.known > 0 && { comparedByTasks: compared.known }),
+    ...(run !== null && run.layersKnown > 0 && { layersByTasks: run.layersKnown }),
     ...(compared !== null && { tensors: comparedTensors(a, b, compared) }),
   };
   const [leaves, fingerprint] = [compared?.leaves ?? null, run?.fingerprint ?? null];
@@ -197,9 +201,10 @@ async function earlyLogits(
   b: ModelWithScales,
   options: CompareOptions,
   prompt: Prompt,
+  begunBy: BegunLayers | undefined,
 ): Promise<EarlyRun | null> {
   if (recastDtypes(a, b).size > 0) return null;
-  return await promptedRung(a, b, options, prompt, { pairs: true }).then(
+  return await promptedRung(a, b, options, prompt, { pairs: true, begunBy }).then(
     (run) => ({ run }),
     (error: unknown) => ({ error }),
   );
@@ -228,9 +233,10 @@ async function provenLogits(
   prompt: Prompt,
   { differences, notNearest }: BytesResult,
   early: EarlyRun | null,
+  begunBy: BegunLayers | undefined,
 ): Promise<PromptedRung> {
   if (early !== null && "error" in early) throw early.error;
-  const run = (used: Prompt) => promptedRung(a, b, options, used, { notNearest });
+  const run = (used: Prompt) => promptedRung(a, b, options, used, { notNearest, begunBy });
   const first = early?.run ?? (differences.length === 0 ? await run(prompt) : null);
   if (first !== null && first.verdict !== "unproven" && differences.length === 0) return first;
   const longer = await promptOf(options, a.checkpoint, a.dims.vocab);
@@ -250,12 +256,6 @@ function coverRung(a: LoadedModel, b: LoadedModel, settings: SettingsComparison)
     settings: settings.differences,
   };
   return { rung: "cover", verdict: isSame ? verdictOfFiles : "different", metrics };
-}
-
-/** Streams whose widths differ because of a setting such as `num_experts_per_tok`; the two models cannot run in step. */
-function streamsUnlike(a: LoadedModel, b: LoadedModel): readonly string[] {
-  const [left, right] = [a, b].map(({ family, dims }) => family.forward.streams(dims));
-  return Object.keys(left!).filter((name) => left![name] !== right![name]);
 }
 
 async function runBytesRung(

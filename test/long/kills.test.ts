@@ -2,8 +2,10 @@
  * The built program is killed at random instants, again and again: no partial destination, and the same bytes in the end.
  * ISOLOGIT_KILLS is the number of kills (default 60), ISOLOGIT_KILL_SEED the seed of their instants (default 1).
  */
-import { cpSync, existsSync, rmSync } from "node:fs";
+import type { ChildProcess } from "node:child_process";
+import { cpSync, existsSync, lstatSync, readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { bytesAt } from "../support/fault-loop.ts";
 import { workFolder } from "../support/goldens.ts";
@@ -42,20 +44,25 @@ const RUNS: Readonly<Record<string, readonly string[]>> = {
 
 it(`${KILLS} kills with seed ${SEED}`, { timeout: 3_600_000 }, async () => {
   const random = randomFrom(SEED);
-  const score = { kills: 0, early: 0, partial: 0, differing: 0, resumed: 0 };
+  const score = { kills: 0, whileLocked: 0, done: 0, partial: 0, differing: 0, resumed: 0 };
   const names = Object.keys(RUNS);
-  const facts = new Map<string, { ms: number; right: ReadonlyMap<string, string> }>();
+  const facts = new Map<string, { startMs: number; lockedMs: number; right: ReadonlyMap<string, string> }>();
   for (const name of names) {
     prepare(name);
     const started = performance.now();
-    const { status, stderr } = await isologit(...inWork(RUNS[name]!));
+    const { child, ended } = start(inWork(RUNS[name]!), { cwd: work });
+    await lockTaken(join(work, name), child);
+    const locked = performance.now();
+    const { status, stderr } = await ended;
     expect(status, stderr).toBe(0);
-    facts.set(name, { ms: performance.now() - started, right: bytesAt(join(work, name)) });
+    const [startMs, lockedMs] = [locked - started, performance.now() - locked];
+    facts.set(name, { startMs, lockedMs, right: bytesAt(join(work, name)) });
   }
   for (let turn = 0; score.kills < KILLS; turn++) {
     // a run that proves takes longer, so most turns have none
     const name = names[turn % 8 === 7 ? 3 + random(2) : turn % 3]!;
-    const { ms, right } = facts.get(name)!;
+    const fact = facts.get(name)!;
+    const { right } = fact;
     prepare(name);
     const before = bytesAt(join(work, name));
     const path = join(work, name);
@@ -65,16 +72,22 @@ it(`${KILLS} kills with seed ${SEED}`, { timeout: 3_600_000 }, async () => {
       const { child, ended } = start(inWork(isBegun ? [...RUNS[name]!, "--resume"] : RUNS[name]!), {
         cwd: work,
       });
-      // a run writes in the second half of its time
-      const instant = random(3) === 0 ? random(Math.ceil(ms)) : Math.ceil(ms / 2) + random(Math.ceil(ms / 2));
-      const timer = setTimeout(() => child.kill("SIGKILL"), instant);
+      const isStarting = random(8) === 0; // most kills come after the lock is taken
+      if (!isStarting) await lockTaken(path, child);
+      const locked = performance.now();
+      const timer = setTimeout(
+        () => child.kill("SIGKILL"),
+        random(Math.ceil(isStarting ? fact.startMs : fact.lockedMs)),
+      );
       const { signal } = await ended;
       clearTimeout(timer);
       if (signal !== "SIGKILL") {
-        score.early++; // it was done before
+        score.done++; // before the kill: the machine is faster now
+        if (!isStarting) fact.lockedMs = Math.min(fact.lockedMs, performance.now() - locked);
         break;
       }
       score.kills++;
+      if (holds(path, child)) score.whileLocked++;
       const found = bytesAt(path);
       if (![before, right, new Map()].some((whole) => same(found, whole))) score.partial++;
     }
@@ -86,10 +99,23 @@ it(`${KILLS} kills with seed ${SEED}`, { timeout: 3_600_000 }, async () => {
     }
     if (!same(bytesAt(path), right)) score.differing++;
     expect(existsSync(`${path}.partial`)).toBe(false);
+    // a run that is stopped has shown what it found until then
+    console.log(JSON.stringify(score));
   }
-  console.log(JSON.stringify(score));
   expect([score.partial, score.differing]).toEqual([0, 0]);
 });
+
+/** Whether a process holds the lock of a destination: a link without a target, whose text names the process. */
+function holds(path: string, { pid }: ChildProcess): boolean {
+  const lock = `${path}.partial.lock`;
+  const isThere = lstatSync(lock, { throwIfNoEntry: false }) !== undefined;
+  return isThere && JSON.parse(readlinkSync(lock)).pid === pid;
+}
+
+/** Waits until a run has taken its lock, or has ended. */
+async function lockTaken(path: string, child: ChildProcess): Promise<void> {
+  while (child.exitCode === null && child.signalCode === null && !holds(path, child)) await sleep(1);
+}
 
 function inWork(args: readonly string[]): readonly string[] {
   return args.map((arg, i) => (i === 2 ? join(work, arg) : arg));

@@ -205,6 +205,7 @@ export function fakeLibrary(over: Partial<Library> = {}): { library: Library; ca
         compared: 12,
         different: 0,
         bytesRead: 2 ** 20,
+        layers: { from: 0, to: 3, backend: "wasm", device: "2 threads" },
         seconds: 0.5,
         peakRssBytes: 2 ** 27,
       },

@@ -5,7 +5,7 @@ import { type ConvertOptions, convert } from "../../src/api/convert.ts";
 import { plan } from "../../src/api/plan.ts";
 import { convertTask, type TaskOptions, type TaskReport } from "../../src/api/tasks/convert-task.ts";
 import { merge } from "../../src/api/tasks/merge.ts";
-import { type MergeTaskReport, mergeTask } from "../../src/api/tasks/merge-task.ts";
+import { type MergeTaskOptions, type MergeTaskReport, mergeTask } from "../../src/api/tasks/merge-task.ts";
 import { filesOf } from "./goldens.ts";
 
 const SMALL = { threads: 1, memoryBytes: 64 * 1024 * 1024 } as const;
@@ -20,8 +20,8 @@ export interface Divided {
   readonly staging: string;
   /** runs a task */
   readonly task: (index: number, count: number, more?: TaskOptions) => Promise<TaskReport>;
-  /** compares a share of what the tasks wrote */
-  readonly compared: (index: number, count: number, more?: TaskOptions) => Promise<MergeTaskReport>;
+  /** verifies a share of what the tasks wrote */
+  readonly compared: (index: number, count: number, more?: MergeTaskOptions) => Promise<MergeTaskReport>;
   readonly merged: (more?: Parameters<typeof merge>[1]) => ReturnType<typeof merge>;
   /** what one process writes */
   readonly alone: () => Promise<ReadonlyMap<string, string>>;
@@ -43,7 +43,8 @@ export async function divide(
   return {
     ...{ planFile, destination, staging: `${destination}.partial` },
     task: (index, count, more = {}) => convertTask(planFile, { index, count }, { ...SMALL, ...more }),
-    compared: (index, count, more = {}) => mergeTask(planFile, { index, count }, { ...SMALL, ...more }),
+    compared: (index, count, more = {}) =>
+      mergeTask(planFile, { index, count }, { ...SMALL, ...(verify !== "off" && { verify }), ...more }),
     merged: (more = {}) => merge(planFile, { ...SMALL, verify, ...more }),
     alone: async () => {
       const path = join(folder, `alone-${name}`);

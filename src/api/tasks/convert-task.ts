@@ -10,7 +10,7 @@ import { divisionMark } from "../../convert/tasks/source-stamps.ts";
 import { IsologitError, systemError } from "../../core/errors.ts";
 import { ignoreEvents } from "../../core/events.ts";
 import { Staging } from "../../io/staging.ts";
-import { lockTask, type Task } from "../../io/tasks/task-files.ts";
+import { lockTask, type Task, whileHeld } from "../../io/tasks/task-files.ts";
 import { type PluginsReport, pluginsReport } from "../../plugins/plugin.ts";
 import { WorkerPool } from "../../workers/pool.ts";
 import { chosenBefore, readPlan } from "../planned/plan-file.ts";
@@ -79,7 +79,7 @@ export async function convertTask(
   const { overwrite = false, checkpointBytes, directIo } = options;
   const { allowOverflow = false } = given;
   await using lock = await lockTask(run.destination, task);
-  const signal = AbortSignal.any([lock.lost, ...(options.signal === undefined ? [] : [options.signal])]);
+  const signal = whileHeld(lock, options.signal);
   const target = { destination: run.destination, container: format.writes.container, overwrite };
   try {
     await using staging = await Staging.open({

@@ -18,8 +18,9 @@ export interface SlurmOptions extends SearchOptions {
   readonly program: readonly string[];
   /** tasks compare what was written, before the merge; default true */
   readonly compare?: boolean;
-  /** further words for tasks and for `merge` on the nodes */
+  /** further words for tasks that write, for tasks that compare and for `merge` on the nodes */
   readonly taskWords?: readonly string[];
+  readonly compareWords?: readonly string[];
   readonly mergeWords?: readonly string[];
   /** options of sbatch for all jobs, without the leading `--` */
   readonly sbatch?: readonly string[];
@@ -65,7 +66,8 @@ export async function dispatchSlurm(
   destination: string,
   options: SlurmOptions,
 ): Promise<SlurmReport> {
-  const { tasks, program, taskWords = [], mergeWords = [], sbatch = [], retries = 3, signal } = options;
+  const { tasks, program, sbatch = [], retries = 3, signal } = options;
+  const { taskWords = [], compareWords = [], mergeWords = [] } = options;
   const { watch = ignoreEvents, dryRun = false, pollMs = POLL_MS, compare: compares = true } = options;
   if (!Number.isInteger(tasks) || tasks < 1 || tasks > MAX_TASKS)
     throw new IsologitError("USAGE", `\`tasks\` is ${tasks}, expected 1 to ${MAX_TASKS}`);
@@ -74,7 +76,7 @@ export async function dispatchSlurm(
   try {
     await mkdir(folder, { recursive: true });
     const planned = await plan(source, destination, { ...options, out: join(folder, PLAN_NAME) });
-    const words = { program, taskWords, mergeWords, sbatch };
+    const words = { program, taskWords, compareWords, mergeWords, sbatch };
     const scripts = slurmScripts({ folder, name, tasks, compares, ...words, retries });
     for (const [file, text] of scripts) await writeFile(join(folder, file), text, { mode: 0o755 });
     const head = { engine: "slurm", plan: planned.id, tasks, folder, scripts: [...scripts.keys()] } as const;

@@ -6,7 +6,14 @@ import type { StrictOptions } from "../../core/finding.ts";
 import type { PromptOptions } from "../../inference/prompts.ts";
 import { stagingPath } from "../../io/destination.ts";
 import { pathExists } from "../../io/stamps.ts";
-import { lockTasks, lockWhenFree, refuseOtherDivision, tasksIn } from "../../io/tasks/task-files.ts";
+import {
+  lockTasks,
+  lockWhenFree,
+  refuseComparing,
+  refuseOtherDivision,
+  tasksIn,
+  whileHeld,
+} from "../../io/tasks/task-files.ts";
 import type { SignOptions } from "../../signing/options.ts";
 import { comparedTasks } from "../../verify/bytes/comparison-file.ts";
 import type { LimitOptions } from "../../verify/limits.ts";
@@ -56,7 +63,7 @@ export async function convertPlan(
  *
  * @param planFile path of a file that `plan` wrote
  * @returns the report of `convert`
- * @throws TASKS_UNFINISHED, naming the tasks, if one has not written its share; DESTINATION_BUSY if one runs; every code of
+ * @throws TASKS_UNFINISHED, naming the tasks, if one has not ended; DESTINATION_BUSY if one runs; every code of
  *   `convert`. The staged files stay after every error
  * @example
  * const { verification } = await merge("plan.json");
@@ -69,8 +76,9 @@ export async function merge(
     throw new IsologitError("USAGE", "`tasks` compare what was written, and `verify` is off");
   const run = await readPlan(planFile);
   await using tasks = await holdTasks(run, options, 0);
-  if (compared !== undefined && tasks.count > 0)
-    await refuseUncompared(stagingPath(run.destination), compared);
+  const folder = stagingPath(run.destination);
+  await refuseComparing(folder);
+  if (compared !== undefined && tasks.count > 0) await refuseUncompared(folder, compared);
   const { signal } = tasks;
   const given = { ...run.options, ...options, planFile, signal, resume: true };
   return await convertPlanned(run.source, run.destination, given, {
@@ -113,7 +121,7 @@ export async function holdTasks(
     );
     return {
       ...{ lock, count, mark: divisionMark(id, stamps) },
-      signal: AbortSignal.any([lock.lost, ...(options.signal === undefined ? [] : [options.signal])]),
+      signal: whileHeld(lock, options.signal),
       async [Symbol.asyncDispose]() {
         await held[Symbol.asyncDispose]();
         await lock[Symbol.asyncDispose]();

@@ -1,8 +1,8 @@
-/** `convert --plan FILE --task I/N` writes one share of a plan, and `merge PLAN --task I/N` compares one. */
+/** `convert --plan FILE --task I/N` writes one share of a plan, and `merge PLAN --task I/N` verifies one. */
 
 import { IsologitError } from "../../core/errors.ts";
 import { escapeControls, formatBytes, formatQuantity } from "../../core/figures.ts";
-import type { MergeTaskReport, TaskReport } from "../../index.ts";
+import type { MergeTaskOptions, MergeTaskReport, TaskReport } from "../../index.ts";
 import type { Outcome } from "../command.ts";
 import { longName } from "../flag.ts";
 import type { GivenTask } from "../flags/tasks.ts";
@@ -24,9 +24,12 @@ export function refuseForTask(flags: Flags, positionals: readonly unknown[]): vo
   refuseOthers(flags, [...OF_TASKS, "plan", "resume"], "give it to `isologit plan` or to `isologit merge`");
 }
 
-/** @throws USAGE */
-export function refuseForMergeTask(flags: Flags): void {
-  refuseOthers(flags, OF_TASKS, "give it to the merge that follows");
+/** @returns what is verified. @throws USAGE */
+export function levelOfMergeTask(flags: Flags): NonNullable<MergeTaskOptions["verify"]> {
+  refuseOthers(flags, [...OF_TASKS, "verify"], "give it to the merge that follows");
+  const { verify = "logits" } = flags;
+  if (verify === "off") refuse("--verify off", "leave the tasks out that compare");
+  return verify;
 }
 
 function refuseOthers(flags: Flags, accepted: readonly FlagName[], next: string): void {
@@ -121,7 +124,7 @@ export function mergeTaskOutcome(report: MergeTaskReport): Outcome {
 }
 
 function mergeTaskText(report: MergeTaskReport, view: View): readonly string[] {
-  const { task, compared, different, staged } = report;
+  const { task, compared, different, staged, layers } = report;
   const name = `task ${task.index}/${task.count}`;
   const headline = `${name}: compared ${formatQuantity(compared, "tensor")} in ${escapeControls(staged)}`;
   if (view.quiet) return [headline];
@@ -132,6 +135,8 @@ function mergeTaskText(report: MergeTaskReport, view: View): readonly string[] {
         "different",
         different === 0 ? "none" : `${formatQuantity(different, "tensor")}: \`merge\` names them`,
       ],
+      ["layers", layers && `${layers.from} to ${layers.to - 1} of the forward passes`],
+      ["run on", layers && `${escapeControls(layers.backend)}, ${escapeControls(layers.device)}`],
       ["read", formatBytes(report.bytesRead)],
       ["time", formatDuration(report.seconds)],
       ["plan", view.verbose ? escapeControls(report.plan) : null],

@@ -38,6 +38,21 @@ export function keepBeating(
   return { stop: () => clearInterval(timer) };
 }
 
+/** Sees over time, and without waiting, which locks are beating: a lock counts as left when it has shown no beat for a minute. */
+export class BeatWatch {
+  /** by path: the time of the lock, and when this process saw it first, milliseconds */
+  readonly #seen = new Map<string, { readonly mtimeNs: bigint; readonly at: number }>();
+
+  async isBeating(path: string): Promise<boolean> {
+    const now = await statIfPresent(path);
+    if (now === null) return false;
+    const before = this.#seen.get(path);
+    if (before?.mtimeNs === now.mtimeNs) return performance.now() - before.at < SILENCE_SECONDS * 1000;
+    this.#seen.set(path, { mtimeNs: now.mtimeNs, at: performance.now() });
+    return true;
+  }
+}
+
 /**
  * Watches a lock until its time changes, or for SILENCE_SECONDS steps.
  *

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { IsologitError } from "../../core/errors.ts";
 import { stagingPath } from "../destination.ts";
-import { type Lock, type LockOptions, lockAt, lockDestination } from "../lock.ts";
+import { type Lock, type LockOptions, lockAt, lockDestination, lockState } from "../lock.ts";
+import { BeatWatch } from "../processes/heartbeat.ts";
 import { pathExists } from "../stamps.ts";
 
 /** One of several processes that run a plan together. */
@@ -17,11 +18,13 @@ export interface Task {
 const taskName = ({ index, count }: Task): string => `${index}-of-${count}`;
 export const taskJournal = (task: Task): string => `journal.${taskName(task)}.ndjson`;
 const taskLock = (task: Task): string => `task.${taskName(task)}.lock`;
+const compareLock = (task: Task): string => `compare.${taskName(task)}.lock`;
 
 /** What the last step wrote again. */
 export const MERGE_JOURNAL = "journal.merge.ndjson";
 
 const OWN_FILE = /^(?:journal|task)\.(\d+)-of-(\d+)\.(?:ndjson|lock)$/;
+const COMPARE_LOCK = /^compare\.\d+-of-\d+\.lock$/;
 
 /** The tasks that have written into a staging folder, or write into it, in order; none without a folder. */
 export async function tasksIn(folder: string): Promise<readonly Task[]> {
@@ -108,6 +111,39 @@ export async function lockTasks(folder: string, tasks: readonly Task[]): Promise
     throw error;
   }
   return { [Symbol.asyncDispose]: release };
+}
+
+/** Aborted by the caller, or when another process takes a lock over. */
+export const whileHeld = ({ lost }: Lock, signal: AbortSignal | undefined): AbortSignal =>
+  AbortSignal.any([lost, ...(signal === undefined ? [] : [signal])]);
+
+/** Locks a task that compares. The caller holds the lock of the destination. @throws DESTINATION_BUSY if it runs already */
+export async function lockComparing(folder: string, task: Task): Promise<Lock> {
+  return await lockAt(join(folder, compareLock(task)), { beats: true });
+}
+
+/** Refuses a merge while tasks compare. The caller holds the lock of the destination. @throws DESTINATION_BUSY */
+export async function refuseComparing(folder: string): Promise<void> {
+  const names = (await pathExists(folder)) ? await readdir(folder) : [];
+  for (const name of names)
+    if (COMPARE_LOCK.test(name))
+      await (await lockAt(join(folder, name), { beats: true }))[Symbol.asyncDispose]();
+}
+
+/** The tasks that compare now, on any host. */
+export class ComparingTasks {
+  readonly #folder: string;
+  readonly #beats = new BeatWatch();
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  async has(task: Task): Promise<boolean> {
+    const path = join(this.#folder, compareLock(task));
+    const state = await lockState(path);
+    return state === "in use" || (state === "unknown" && (await this.#beats.isBeating(path)));
+  }
 }
 
 /**

@@ -1,20 +1,17 @@
 /** What the tasks of the bytes rung found, as files: one process judges the comparisons of all tasks. */
-import { randomBytes } from "node:crypto";
-import { readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { systemError } from "../../core/errors.ts";
 import { canonicalJson, sha256 } from "../../core/hash.ts";
 import type { Store } from "../../core/io.ts";
 import { pathExists } from "../../io/stamps.ts";
+import { readResult, real, writeResult } from "../../io/tasks/result-file.ts";
 import type { Task } from "../../io/tasks/task-files.ts";
 import type { ComparedContent } from "./item-comparison.ts";
 import type { Comparisons } from "./pieces.ts";
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.int().nonnegative();
-/** `canonicalJson` writes numbers that are not finite as text. */
-const real = z.union([z.number(), z.enum(["Infinity", "-Infinity", "NaN"]).transform(Number)]);
 const error = { elements: count, relL2: real, clipped: real, flushed: real, notNearest: real };
 const Part = z.strictObject({
   ...{ part: z.string().nullable(), relL2: real },
@@ -42,10 +39,6 @@ const Content = z.strictObject({
 }) satisfies z.ZodType<ComparedContent>;
 
 const Found = z.strictObject({ items: z.record(z.string(), Content), copies: z.record(z.string(), z.int()) });
-const File = z.strictObject({ mark: digest, found: z.unknown(), sha256: digest });
-
-/** No model has so many roles that the file of a task is larger. */
-const MAX_BYTES = 256 * 1024 * 1024;
 
 const NAME = /^compared\.(\d+)-of-(\d+)\.json$/;
 const nameOf = ({ index, count }: Task): string => `compared.${index}-of-${count}.json`;
@@ -71,15 +64,7 @@ export async function writeComparisons(
   { items, copies }: Comparisons,
 ): Promise<void> {
   const found = { items: Object.fromEntries(items), copies: Object.fromEntries(copies) };
-  const file = join(folder, nameOf(task));
-  const part = `${file}.${randomBytes(4).toString("hex")}`;
-  try {
-    await writeFile(part, canonicalJson({ mark, found, sha256: digestOf(mark, found) }));
-    await rename(part, file);
-  } catch (error) {
-    await rm(part, { force: true }).catch(() => {}); // the first error is reported
-    throw systemError(error, { file });
-  }
+  await writeResult(join(folder, nameOf(task)), mark, found);
 }
 
 /** The tasks whose comparisons are in a folder. */
@@ -104,24 +89,10 @@ export async function readComparisons(
   const [items, copies] = [new Map<string, ComparedContent>(), new Map<string, number>()];
   const others: Task[] = [];
   for (const task of await comparedTasks(folder)) {
-    const found = await foundIn(join(folder, nameOf(task)), mark);
+    const found = await readResult(join(folder, nameOf(task)), mark, Found);
     if (found === null) others.push(task);
     for (const [key, content] of Object.entries(found?.items ?? {})) items.set(key, content);
     for (const [key, index] of Object.entries(found?.copies ?? {})) copies.set(key, index);
   }
   return { known: { items, copies }, others };
 }
-
-async function foundIn(file: string, mark: string): Promise<z.infer<typeof Found> | null> {
-  try {
-    if ((await stat(file)).size > MAX_BYTES) return null;
-    const { data } = File.safeParse(JSON.parse(await readFile(file, "utf8")));
-    if (data?.mark !== mark || data.sha256 !== digestOf(mark, data.found)) return null;
-    return Found.safeParse(data.found).data ?? null;
-  } catch (error) {
-    if (error instanceof SyntaxError) return null; // a crash cut it short
-    throw systemError(error, { file });
-  }
-}
-
-const digestOf = (mark: string, found: unknown): string => sha256(canonicalJson({ mark, found }));

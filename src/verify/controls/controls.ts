@@ -28,7 +28,13 @@ import {
   neighbourTargets,
   partTargets,
 } from "./swaps.ts";
-import { type Control, type ControlRun, type ControlSite, ControlTrials } from "./trials.ts";
+import {
+  type Control,
+  type ControlRun,
+  type ControlSite,
+  ControlTrials,
+  type TrialsState,
+} from "./trials.ts";
 
 interface ControlsOptions {
   readonly backend: Backend;
@@ -56,6 +62,14 @@ export class Controls {
 
   get results(): readonly Control[] {
     return this.#trials.results;
+  }
+
+  get state(): TrialsState {
+    return this.#trials.state;
+  }
+
+  restore(state: TrialsState): void {
+    this.#trials.restore(state);
   }
 
   /** Whether the controls of a stage must run: they have not run yet, or some were void in every layer so far. */

@@ -63,6 +63,14 @@ interface Slot {
   readonly open: boolean;
 }
 
+/** Between two layers. */
+export interface TrialsState {
+  readonly results: readonly Control[];
+  readonly slots: Readonly<Record<string, Slot>>;
+  /** as `#stages` */
+  readonly stages: Readonly<Record<string, boolean>>;
+}
+
 type Outcome = Pick<Control, "caught" | "void">;
 const ZERO_INPUT: Outcome = { caught: null, void: "zero input" };
 const EQUAL_BLOCKS: Outcome = { caught: null, void: "equal blocks" };
@@ -79,6 +87,18 @@ export class ControlTrials {
   /** @param runner runner of the destination */
   constructor(runner: ModelRunner) {
     this.#runner = runner;
+  }
+
+  get state(): TrialsState {
+    const [slots, stages] = [Object.fromEntries(this.#slots), Object.fromEntries(this.#stages)];
+    return { results: [...this.results], slots, stages };
+  }
+
+  /** Goes on with the state of other trials. */
+  restore({ results, slots, stages }: TrialsState): void {
+    this.results.push(...results);
+    for (const [key, slot] of Object.entries(slots)) this.#slots.set(key, slot);
+    for (const [slot, open] of Object.entries(stages)) this.#stages.set(slot, open);
   }
 
   /** Whether the controls of a stage must run: they have not run yet, or some were void in every layer so far. */

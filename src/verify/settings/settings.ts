@@ -79,3 +79,9 @@ function firstUnlike(a: MatchedModel, b: MatchedModel): Role | null {
   });
   return at === undefined ? null : (left[at] ?? right[at]!);
 }
+
+/** Streams whose widths differ because of a setting such as `num_experts_per_tok`; the two models cannot run in step. */
+export function streamsUnlike(a: LoadedModel, b: LoadedModel): readonly string[] {
+  const [left, right] = [a, b].map(({ family, dims }) => family.forward.streams(dims));
+  return Object.keys(left!).filter((name) => left![name] !== right![name]);
+}

@@ -38,7 +38,8 @@ const OF_PLAN = [
 /** Flags of each process, apart from threads. */
 const OF_PROCESS = ["plugin", "memory", "backend", "device"] as const satisfies readonly FlagName[];
 const OF_TASK = [...OF_PROCESS, "overwrite", "directIo"] as const;
-const OF_MERGE = [...OF_TASK, "verify", "strict", "reference"] as const;
+const OF_COMPARE = [...OF_TASK, "verify"] as const;
+const OF_MERGE = [...OF_COMPARE, "strict", "reference"] as const;
 const OF_SLURM = ["sbatch", "workFolder", "dryRun"] as const satisfies readonly FlagName[];
 const OF_K8S = [
   "image",
@@ -98,6 +99,7 @@ export const dispatch = defineCommand<Omit<SlurmOptions, "pollMs"> & KubernetesO
       ...(to !== undefined && { to }),
       compare: flags.verify !== "off",
       taskWords: flagWords(asked, OF_TASK, true),
+      compareWords: flagWords(asked, OF_COMPARE, true),
       mergeWords: flagWords(asked, OF_MERGE, true),
     });
     return slurmOutcome(report);
@@ -149,7 +151,7 @@ async function toKubernetes(
   const { image, tasks } = options;
   if (image === undefined) throw new IsologitError("USAGE", "--image is missing");
   const plan = `${destination.replace(/\/+$/, "")}.plan.json`;
-  const share = ["--task", `auto/${tasks}`, ...flagWords(flags, OF_TASK, false)];
+  const share = ["--task", `auto/${tasks}`];
   const compares = flags.verify !== "off";
   const report = await library.dispatchK8s(destination, {
     ...options,
@@ -163,8 +165,8 @@ async function toKubernetes(
         plan,
         ...flagWords(flags, [...OF_PLAN, "memory", "backend", "device"], false),
       ],
-      task: ["convert", "--plan", plan, ...share],
-      ...(compares && { compare: ["merge", plan, ...share] }),
+      task: ["convert", "--plan", plan, ...share, ...flagWords(flags, OF_TASK, false)],
+      ...(compares && { compare: ["merge", plan, ...share, ...flagWords(flags, OF_COMPARE, false)] }),
       merge: [
         "merge",
         plan,

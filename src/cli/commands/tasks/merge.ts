@@ -2,7 +2,7 @@
 import type { MergeOptions } from "../../../index.ts";
 import { defineCommand } from "../../command.ts";
 import { LIMITS, MACHINE, PROMPT, SIGNING, WITH_REPORTS } from "../../options.ts";
-import { mergeTaskOutcome, refuseForMergeTask, taskOf } from "../../tasks/share.ts";
+import { levelOfMergeTask, mergeTaskOutcome, taskOf } from "../../tasks/share.ts";
 import { convertOutcome } from "../convert.ts";
 
 const PLAN_FILE = { name: "PLAN", about: "file that `isologit plan --out` wrote" } as const;
@@ -28,7 +28,7 @@ export const merge = defineCommand<MergeOptions>({
   helps: {
     task: {
       about:
-        "only compare the share I of N of what was written with the source, for the merge that follows; auto, or auto/N, takes I from the array of Slurm or the Indexed Job of Kubernetes in which the process runs",
+        "only verify the share I of N of what was written, for the merge that follows: compare its bytes with the source, and run its layers; auto, or auto/N, takes I from the array of Slurm or the Indexed Job of Kubernetes in which the process runs",
     },
     tasks: {
       about: "number of tasks that compare (--task): the merge begins only after each of them has ended",
@@ -42,8 +42,8 @@ export const merge = defineCommand<MergeOptions>({
   ],
   async run({ positionals: { PLAN }, flags, options }, { library, env }) {
     if (flags.task !== undefined) {
-      refuseForMergeTask(flags);
-      return mergeTaskOutcome(await library.mergeTask(PLAN!, taskOf(flags.task, env), options));
+      const given = { ...options, verify: levelOfMergeTask(flags) };
+      return mergeTaskOutcome(await library.mergeTask(PLAN!, taskOf(flags.task, env), given));
     }
     return convertOutcome("convert", await library.merge(PLAN!, options));
   },
