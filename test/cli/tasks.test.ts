@@ -99,8 +99,11 @@ describe("a task that compares", () => {
       env: { JOB_COMPLETION_INDEX: "1" },
     });
     expect(stdout).toMatch(/^task 1\/4: compared 12 tensors in \/models\/out.isologit.partial\n/);
-    expect(stdout).toMatch(/different +none/);
-    expect(calls).toEqual([{ name: "mergeTask", args: ["p.json"], options: { memoryBytes: 2 ** 26 } }]);
+    expect(stdout).toMatch(
+      /different +none\nlayers +0 to 2 of the forward passes\nrun on +wasm, 2 threads\n/,
+    );
+    const options = { memoryBytes: 2 ** 26, verify: "logits" };
+    expect(calls).toEqual([{ name: "mergeTask", args: ["p.json"], options }]);
   });
 
   it("says that there is a difference, which the merge judges", async () => {
@@ -112,11 +115,21 @@ describe("a task that compares", () => {
     expect([status, stdout]).toEqual([0, expect.stringMatching(/different +2 tensors: `merge` names them/)]);
   });
 
-  it.each(["--verify bytes", "--tokens 16", "--tasks 4", "--sign key.pem"])("refuses %s", async (flag) => {
+  it("runs no layer for --verify bytes", async () => {
+    const { calls } = await run("merge p.json --task 0/4 --verify bytes");
+    expect(calls[0]?.options).toEqual({ verify: "bytes" });
+  });
+
+  it.each([
+    ["--verify off", "--verify off", "leave the tasks out that compare"],
+    ["--tokens 16", "--tokens", "give it to the merge that follows"],
+    ["--tasks 4", "--tasks", "give it to the merge that follows"],
+    ["--sign key.pem", "--sign", "give it to the merge that follows"],
+  ])("refuses %s", async (flag, named, next) => {
     const { status, stderr, calls } = await run(`merge p.json --task 0/4 ${flag}`);
     expect([status, calls]).toEqual([2, []]);
-    expect(stderr).toContain(`${flag.split(" ")[0]} has no meaning with --task`);
-    expect(stderr).toContain("give it to the merge that follows");
+    expect(stderr).toContain(`${named} has no meaning with --task`);
+    expect(stderr).toContain(next);
   });
 
   it("is awaited by the merge that is told of it", async () => {
@@ -133,6 +146,7 @@ it("dispatch slurm gives the nodes what they need, and ends as the merge ended",
   expect(calls[0]!.options).toMatchObject({
     ...{ to: "hf", dtype: "fp8-e4m3", tasks: 4, kl: 0.1, ids: [1, 2], sbatch: ["time=1", "mem=4G"] },
     taskWords: ["--memory", "2147483648B"],
+    compareWords: ["--memory", "2147483648B", "--verify", "bytes"],
     mergeWords: ["--memory", "2147483648B", "--verify", "bytes"],
   });
   const over = {

@@ -106,7 +106,7 @@ it("the words of each process are commands that this program accepts", async () 
     ...{ to: "hf", dtype: "fp8-e4m3", keepEnds: 1, maxShardBytes: 1e9 },
     ...{ memoryBytes: 2 ** 29, threads: 2, out: "/models/56b-fp8.plan.json" },
   });
-  expect(calls[2]!.options).toEqual({ memoryBytes: 2 ** 29, threads: 2 });
+  expect(calls[2]!.options).toEqual({ memoryBytes: 2 ** 29, threads: 2, verify: "bytes" });
   expect(calls[3]!.options).toEqual({ tasks: 16, verify: "bytes", memoryBytes: 2 ** 29, threads: 2 });
 });
 

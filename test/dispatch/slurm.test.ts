@@ -92,7 +92,8 @@ async function dispatched(more: Partial<SlurmOptions> = {}) {
 
 it("submits an array that writes, one that compares, and a merge, and returns the report of the merge", async () => {
   const { report, folder, states, asked, linesOf } = await dispatched({
-    ...{ taskWords: ["--memory", "64MiB"], mergeWords: ["--verify", "bytes"], sbatch: ["partition=long"] },
+    ...{ taskWords: ["--memory", "64MiB"], compareWords: ["--backend", "wasm"] },
+    ...{ mergeWords: ["--verify", "bytes"], sbatch: ["partition=long"] },
   });
   expect(asked).toEqual([
     "sbatch --parsable tasks.sh",
@@ -101,7 +102,7 @@ it("submits an array that writes, one that compares, and a merge, and returns th
     ),
     "sbatch --parsable --dependency=afterok:41 --kill-on-invalid-dep=yes compare.sh",
     ...[0, 1, 2].map(
-      () => "isologit merge plan.json --task auto/3 --memory 64MiB --threads 3 --no-progress --json",
+      () => "isologit merge plan.json --task auto/3 --backend wasm --threads 3 --no-progress --json",
     ),
     "sbatch --parsable --dependency=afterok:43 --kill-on-invalid-dep=yes merge.sh",
     "isologit merge plan.json --tasks 3 --verify bytes --threads 3 --no-progress --json",
