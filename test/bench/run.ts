@@ -2,14 +2,14 @@
  * Speed and memory of the built program: conversions beside `cp -r` of the same bytes, first logits beside reading
  * them once, each in the same run; starts beside an empty node; and the speed of the kernels alone.
  *
- *   npm run bench -- [--preset m2,m6] [--rounds 3] [--items cp,keep,…] [--work FOLDER] [--memory 256MiB]
+ *   npm run bench -- [--preset m2,m6] [--rounds 3] [--items cp,keep,…] [--work FOLDER] [--memory 256MiB] [--cache warm]
  *   npm run bench -- --preset 8B --size 16GB --items cp,bare,keep,fp8,nemo2,bytes,read,verify --work FOLDER
  *
  * The second line takes a published model (see fixtures/generate/synthesize.ts), with as many of its layers as fit into the size. The
  * work folder needs room for three times the size.
  *
- * Every figure includes syncing to disk. As root on Linux the page cache is dropped before each run; elsewhere the
- * figures are warm, and say so. Only ratios within a run mean anything: a virtual machine's disk changes by the hour.
+ * Every figure includes syncing to disk. As root on Linux the page cache is dropped before each run; elsewhere, and with
+ * `--cache warm`, which reads the source before each run, the figures are warm, and say so. Only ratios within a run mean anything: a virtual machine's disk changes by the hour.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -35,10 +35,11 @@ const { values } = parseArgs({
     items: {
       type: "string",
       default:
-        "start,kernels,encoders,decode,importance,cuts,cp,bare,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,verify64,transformers,llama,quantize4,q4_k_m,quantize8,q8_0",
+        "start,kernels,encoders,decode,importance,cuts,cp,bare,loop,keep,unpack,fp8,torch,nemo2,unnemo,dcp,bytes,read,logits,calibrate,verify,verify64,verifyfp8,transformers,llama,quantize4,q4_k_m,quantize8,q8_0",
     },
     work: { type: "string", default: tmpdir() },
     memory: { type: "string", default: "256MiB" },
+    cache: { type: "string", default: "cold" },
   },
 });
 
@@ -54,12 +55,19 @@ interface Item {
   command(source: string, out: string): readonly string[];
 }
 
-/** Other forms of a source, by format. */
+/** Other forms of a source: where they are, and the command that makes them. */
 const COPIES = {
   packed: (source: string) => `${source}.isologit`,
   nemo2: (source: string) => `${source}-nemo2`,
   gguf: (source: string) => `${source}-bf16.gguf`,
+  fp8: (source: string) => `${source}-fp8`,
 };
+
+const copy = (form: string, source: string, path: string) =>
+  form === "fp8" ? recastToFp8(source, path) : ours("convert", source, path, "--to", form, "--verify", "off");
+
+const recastToFp8 = (source: string, out: string) =>
+  ours("recast", source, out, "--dtype", "fp8-e4m3", "--keep-ends", "0", "--verify", "off");
 
 const IMPORTANCE_MEBIBYTES = 512;
 
@@ -94,8 +102,7 @@ const FILES: Readonly<Record<string, Item>> = {
   fp8: {
     title: "recast to fp8-e4m3, --verify off",
     aim: "<= 0.85 x cp, 0.4 x torch",
-    command: (source, out) =>
-      ours("recast", source, out, "--dtype", "fp8-e4m3", "--keep-ends", "0", "--verify", "off"),
+    command: recastToFp8,
   },
   torch: {
     title: "the same recast by torch, in blocks of rows",
@@ -147,6 +154,12 @@ const FIRST_LOGITS: Readonly<Record<string, Item>> = {
     needs: "packed",
     command: (source) => ours("verify", source, COPIES.packed(source), "--tokens", "64"),
   },
+  verifyfp8: {
+    title: "verify hf and its fp8-e4m3 recast, all rungs",
+    aim: "<= 3.75 x read: 2.5 x both sides",
+    needs: "fp8",
+    command: (source) => ours("verify", source, COPIES.fp8(source)),
+  },
   transformers: { title: "Transformers, bf16, 64 tokens", command: transformers },
   llama: {
     title: "llama.cpp, bf16, 64 tokens",
@@ -191,7 +204,7 @@ async function main(): Promise<void> {
     ...PARTS.flatMap(Object.keys),
   ];
   for (const id of wanted) if (!known.includes(id)) throw new Error(`no item ${id}; there are ${known}`);
-  const cold = await dropCaches();
+  const cold = values.cache !== "warm" && (await dropCaches());
   const [cpu] = cpus();
   console.log(
     `${cpu?.model.trim()}, ${availableParallelism()} cores; Node ${process.version}; cache ${cold ? "cold" : "WARM"}; synced`,
@@ -228,10 +241,9 @@ async function bench(all: readonly (Item & { id: string })[]): Promise<void> {
       if (why !== undefined) console.log(`\nskipped: ${title}: ${why}`);
     }
     if (items.length === 0) continue;
-    for (const [to, pathOf] of Object.entries(COPIES)) {
+    for (const [form, pathOf] of Object.entries(COPIES)) {
       const path = pathOf(source);
-      if (items.some(({ needs }) => needs === to) && !existsSync(path))
-        await run(ours("convert", source, path, "--to", to, "--verify", "off"));
+      if (items.some(({ needs }) => needs === form) && !existsSync(path)) await run(copy(form, source, path));
     }
     const runs = new Map<string, Run[]>(items.map(({ id }) => [id, []]));
     for (let round = 0; round < Number(values.rounds); round++) {
@@ -246,7 +258,7 @@ async function measured(item: Item, source: string): Promise<Run> {
   for (const left of [out, `${out}.partial`]) await rm(left, { recursive: true, force: true });
   await run(["sync"]);
   await prefault();
-  await dropCaches();
+  await (values.cache === "warm" ? run(readWeights(source)) : dropCaches());
   const started = performance.now();
   const used = await run(item.command(source, out));
   if (existsSync(out)) await run(["sync", "-f", out]);
