@@ -3,19 +3,23 @@ import { execFileSync, spawnSync } from "node:child_process";
 import {
   existsSync,
   lstatSync,
+  mkdirSync,
   readdirSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
   truncateSync,
   unlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
 import { lockAt, lockDestination, lockPath } from "../../src/io/lock.ts";
-import { BEAT_SECONDS, isSilent, keepBeating } from "../../src/io/processes/heartbeat.ts";
+import { BEAT_SECONDS, BeatWatch, isSilent, keepBeating } from "../../src/io/processes/heartbeat.ts";
 import { markOfThisProcess, type ProcessMark } from "../../src/io/processes/process-mark.ts";
+import { ComparingTasks } from "../../src/io/tasks/task-files.ts";
 import { intercepted } from "../support/faulty-io.ts";
 import { workFolder } from "../support/goldens.ts";
 
@@ -138,6 +142,36 @@ describe("a lock with a heartbeat", () => {
     beating.stop();
     await released(lock);
     expect(await isSilent(path, 1)).toBe(true); // it is gone
+  });
+
+  it("is seen to beat, and to be left, without waiting", async () => {
+    const watch = new BeatWatch(100);
+    expect(await watch.isBeating(path)).toBe(false);
+    const lock = await lockAt(path, { beats: true });
+    expect(await watch.isBeating(path)).toBe(true);
+    await sleep(150);
+    expect(await watch.isBeating(path)).toBe(false);
+    const beating = keepBeating(path, lock.isHeld, () => {}, 5);
+    await sleep(150);
+    expect(await watch.isBeating(path)).toBe(true);
+    beating.stop();
+    await released(lock);
+    expect(await watch.isBeating(path)).toBe(false);
+  });
+
+  it("of a task on another host counts as running", async () => {
+    const folder = join(work, "tasks");
+    mkdirSync(folder);
+    const task = { index: 0, count: 2 };
+    const tasks = new ComparingTasks(folder);
+    expect(await tasks.has(task)).toBe(false);
+    const at = join(folder, "compare.0-of-2.lock");
+    holds({ host: "elsewhere" }, "1".repeat(16), at);
+    expect(await tasks.has(task)).toBe(true);
+    unlinkSync(at);
+    holds({ pid: 2 ** 22 + 1 }, "1".repeat(16), at); // a process that has ended
+    expect(await tasks.has(task)).toBe(false);
+    rmSync(folder, { recursive: true });
   });
 
   it("notices that another process took it over", async () => {

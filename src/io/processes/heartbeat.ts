@@ -42,12 +42,17 @@ export function keepBeating(
 export class BeatWatch {
   /** by path: the time of the lock, and when this process saw it first, milliseconds */
   readonly #seen = new Map<string, { readonly mtimeNs: bigint; readonly at: number }>();
+  readonly #silenceMs: number;
+
+  constructor(silenceMs = SILENCE_SECONDS * 1000) {
+    this.#silenceMs = silenceMs;
+  }
 
   async isBeating(path: string): Promise<boolean> {
     const now = await statIfPresent(path);
     if (now === null) return false;
     const before = this.#seen.get(path);
-    if (before?.mtimeNs === now.mtimeNs) return performance.now() - before.at < SILENCE_SECONDS * 1000;
+    if (before?.mtimeNs === now.mtimeNs) return performance.now() - before.at < this.#silenceMs;
     this.#seen.set(path, { mtimeNs: now.mtimeNs, at: performance.now() });
     return true;
   }
