@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { escapeControls, formatQuantity } from "../core/figures.ts";
 import type { Verdict, VerifyReport } from "../index.ts";
-import { certifiedText, limitTexts, MEANINGS, measureTexts } from "../report/measures.ts";
+import { certifiedText, limitTexts, MEANINGS, machineFacts, measureTexts } from "../report/measures.ts";
 import { objections, selectGravest } from "../report/problems.ts";
 import { factTable, LABELS, type Paint, type View, wrapParts } from "./render.ts";
 
@@ -14,12 +14,12 @@ export function verificationText(report: VerifyReport, view: View): string[] {
   const { paint } = view;
   const wide = view.width - LABELS;
   const worded = (text: string) => wrapParts(escapeControls(text).split(" "), wide, " "); // breaks lines between words
-  const { backend, device, firstDivergence: first } = report;
+  const { firstDivergence: first } = report;
   const inRungs = new Set(report.rungs.flatMap(objections));
   const others = report.findingDetails.filter(({ message }) => !inRungs.has(message));
   return factTable(view, [
     ["verdict", `${paintVerdict(paint, report.verdict)}: ${MEANINGS[report.verdict]}`],
-    ["run on", backend === null ? "no forward pass" : worded(`${backend}, ${device}`)],
+    ...machineFacts(report).map(([label, text]): [string, string[]] => [label, worded(text)]),
     ...report.rungs.map((rung): [string, string[]] => [
       rung.rung,
       [

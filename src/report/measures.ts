@@ -34,6 +34,19 @@ const LOGITS: readonly (readonly [key: keyof LogitsNumbers, text: (value: number
   ["nllB", (value) => `NLL B ${value.toFixed(4)} nats/token`],
 ];
 
+/** Where a verification ran. */
+export function machineFacts(report: VerifyReport): [label: string, text: string][] {
+  const { backend, device, comparedByTasks = 0, layersByTasks = 0 } = report;
+  const done = [
+    ...(comparedByTasks > 0 ? [`${formatQuantity(comparedByTasks, "tensor")} compared`] : []),
+    ...(layersByTasks > 0 ? [`${formatQuantity(layersByTasks, "layer")} run`] : []),
+  ];
+  return [
+    ["run on", backend === null ? "no forward pass" : `${backend}, ${device}`],
+    ...(done.length > 0 ? [["by tasks", done.join(", ")] as [string, string]] : []),
+  ];
+}
+
 /** The measures of a rung as short texts. */
 export function measureTexts(rung: RungReport): string[] {
   switch (rung.rung) {

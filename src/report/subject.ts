@@ -9,7 +9,7 @@ import type {
   Verdict,
   VerifyReport,
 } from "../index.ts";
-import { MEANINGS } from "./measures.ts";
+import { MEANINGS, machineFacts } from "./measures.ts";
 import { valuesText } from "./recast-errors.ts";
 
 export type Subject =
@@ -228,8 +228,4 @@ function rootFacts(a: string | null, b: string | null): [string, string][] {
     ["root of A", a ?? "unknown"],
     ["root of B", b ?? "unknown"],
   ];
-}
-
-function machineFacts({ backend, device }: VerifyReport): [string, string][] {
-  return [["run on", backend === null ? "no forward pass" : `${backend}, ${device}`]];
 }

@@ -1,6 +1,7 @@
 /** Which task a process is, and what the commands of tasks accept. */
 import { describe, expect, it } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
+import { mdText } from "../../src/report/md.ts";
 import { CONVERTED, DIFFERENT, fakeLibrary, run } from "../support/fake-library.ts";
 
 const TASK = "convert --plan p.json --task";
@@ -136,6 +137,16 @@ describe("a task that compares", () => {
     const { calls } = await run("merge p.json --tasks 4");
     expect(calls).toEqual([{ name: "merge", args: ["p.json"], options: { tasks: 4 } }]);
   });
+});
+
+it("a merge shows what tasks have done, in the terminal and in reports", async () => {
+  const verification = { ...DIFFERENT, comparedByTasks: 37, layersByTasks: 8 };
+  const over = { merge: async () => ({ ...CONVERTED, verification }) };
+  const { stdout } = await run("merge p.json --tasks 4 --verbose", { over });
+  expect(stdout).toMatch(/^by tasks +37 tensors compared, 8 layers run$/m);
+  const report = { ...CONVERTED, verification };
+  expect(mdText({ command: "convert", report })).toContain("37 tensors compared, 8 layers run");
+  expect((await run("merge p.json")).stdout).not.toContain("by tasks");
 });
 
 it("dispatch slurm gives the nodes what they need, and ends as the merge ended", async () => {
