@@ -4,8 +4,7 @@ import { divisionMark } from "../../convert/tasks/source-stamps.ts";
 import { IsologitError } from "../../core/errors.ts";
 import type { StrictOptions } from "../../core/finding.ts";
 import type { PromptOptions } from "../../inference/prompts.ts";
-import { stagingPath } from "../../io/destination.ts";
-import { pathExists } from "../../io/stamps.ts";
+import { isInPlace, stagingPath } from "../../io/destination.ts";
 import { lockTasks, lockWhenFree, refuseOtherDivision, tasksIn } from "../../io/tasks/task-files.ts";
 import type { SignOptions } from "../../signing/options.ts";
 import { comparedTasks } from "../../verify/bytes/comparison-file.ts";
@@ -103,7 +102,8 @@ export async function holdTasks(
     const tasks = await tasksIn(folder);
     const count = tasks[0]?.count ?? 0;
     refuseOtherDivision(tasks, folder, count);
-    if (count === 0 && (await isWanted(destination, folder, options))) {
+    const isDone = await isInPlace({ destination, overwrite: options.overwrite ?? false });
+    if (count === 0 && !isDone) {
       const next = "run the tasks: `isologit convert --plan FILE --task I/N`";
       throw new IsologitError("TASKS_UNFINISHED", "no task has begun", { file: folder }, { next });
     }
@@ -112,7 +112,7 @@ export async function holdTasks(
       Array.from({ length: count }, (_, index) => ({ index, count })),
     );
     return {
-      ...{ lock, count, mark: divisionMark(id, stamps) },
+      ...{ lock, count: isDone ? 0 : count, mark: divisionMark(id, stamps) },
       signal: AbortSignal.any([lock.lost, ...(options.signal === undefined ? [] : [options.signal])]),
       async [Symbol.asyncDispose]() {
         await held[Symbol.asyncDispose]();
@@ -140,13 +140,3 @@ async function refuseUncompared(folder: string, count: number): Promise<void> {
 
 /** Tasks that a message names. */
 const FEW_TASKS = 16;
-
-/** Without tasks, only a destination that an earlier merge finished needs no work. */
-async function isWanted(
-  destination: string,
-  folder: string,
-  { overwrite }: PlannedOptions,
-): Promise<boolean> {
-  if (overwrite === true || !(await pathExists(destination))) return true;
-  return await pathExists(folder);
-}

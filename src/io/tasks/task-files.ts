@@ -1,11 +1,10 @@
 /** The files of tasks in a staging folder: each task has a journal and a lock of its own. */
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { IsologitError } from "../../core/errors.ts";
 import { stagingPath } from "../destination.ts";
 import { type Lock, type LockOptions, lockAt, lockDestination } from "../lock.ts";
-import { pathExists } from "../stamps.ts";
+import { listNames } from "../stamps.ts";
 
 /** One of several processes that run a plan together. */
 export interface Task {
@@ -16,18 +15,17 @@ export interface Task {
 
 const taskName = ({ index, count }: Task): string => `${index}-of-${count}`;
 export const taskJournal = (task: Task): string => `journal.${taskName(task)}.ndjson`;
-const taskLock = (task: Task): string => `task.${taskName(task)}.lock`;
+export const taskLock = (task: Task): string => `task.${taskName(task)}.lock`;
 
 /** What the last step wrote again. */
 export const MERGE_JOURNAL = "journal.merge.ndjson";
 
 const OWN_FILE = /^(?:journal|task)\.(\d+)-of-(\d+)\.(?:ndjson|lock)$/;
 
-/** The tasks that have written into a staging folder, or write into it, in order; none without a folder. */
+/** The tasks that have written into a staging folder, or write into it, in order; none without a folder. @throws IO_FAILED */
 export async function tasksIn(folder: string): Promise<readonly Task[]> {
-  const names = (await pathExists(folder)) ? await readdir(folder) : [];
   const tasks = new Map<string, Task>();
-  for (const name of names) {
+  for (const name of await listNames(folder)) {
     const [, index, count] = OWN_FILE.exec(name) ?? [];
     if (index === undefined || count === undefined) continue;
     const task = { index: Number(index), count: Number(count) };
