@@ -104,7 +104,9 @@ export async function holdTasks(
     refuseOtherDivision(tasks, folder, count);
     const isDone = await isInPlace({ destination, overwrite: options.overwrite ?? false });
     if (count === 0 && !isDone) {
-      const next = "run the tasks: `isologit convert --plan FILE --task I/N`";
+      const ended =
+        options.overwrite === true ? "; if a merge has ended already, leave `overwrite` away" : "";
+      const next = `run the tasks: \`isologit convert --plan FILE --task I/N\`${ended}`;
       throw new IsologitError("TASKS_UNFINISHED", "no task has begun", { file: folder }, { next });
     }
     const held = await lockTasks(
