@@ -134,12 +134,12 @@ export async function plan(
 
 /** The file appears complete or not at all: tasks may be about to read it. */
 async function writePlan(file: string, report: PlanReport): Promise<void> {
-  const part = `${file}.${process.pid}`;
+  const part = `${file}.${process.pid}.partial`;
   try {
     await writeFile(part, `${JSON.stringify(report, null, 2)}\n`);
     await rename(part, file);
   } catch (error) {
-    await rm(part, { force: true });
+    await rm(part, { force: true }).catch(() => {}); // the first error is reported
     throw systemError(error, { file });
   }
 }

@@ -42,7 +42,7 @@ export async function writeTensorFile(
     }
     await rename(partial, path);
   } catch (error) {
-    await rm(partial, { force: true });
+    await rm(partial, { force: true }).catch(() => {}); // the first error is reported
     throw systemError(error, { file: path });
   }
 }

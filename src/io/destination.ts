@@ -3,14 +3,14 @@
  * function here holds the destination's lock.
  */
 import type { BigIntStats } from "node:fs";
-import { link, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { link, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { sha256 } from "../core/hash.ts";
 import { makeFolders, syncFolder } from "./folders.ts";
 import { fileStamp, pathsThatDiffer, type Stamps, stampsBelow } from "./inventory.ts";
 import { isMountPoint } from "./mount.ts";
-import { identityOf, pathExists, statIfPresent } from "./stamps.ts";
+import { identityOf, listNames, pathExists, statIfPresent } from "./stamps.ts";
 
 export interface Destination {
   readonly destination: string;
@@ -82,16 +82,18 @@ export async function stampsAt(destination: string): Promise<Stamps | null> {
 
 /** Whether the destination is an empty folder (apart from the staging folder) and the checkpoint to write is a folder too. */
 async function isVacant({ destination, container }: Omit<Destination, "overwrite">): Promise<boolean> {
-  if (container !== "folder") return false;
-  return (
-    (await namesIn(destination)).length === 0 && ((await statIfPresent(destination))?.isDirectory() ?? false)
-  );
+  return container === "folder" && (await isEmptyFolder(destination));
+}
+
+/** The staging folder does not count. */
+async function isEmptyFolder(path: string): Promise<boolean> {
+  return (await namesIn(path)).length === 0 && ((await statIfPresent(path))?.isDirectory() ?? false);
 }
 
 /** Names in a folder, without the staging folder; none for a link to a folder. */
 async function namesIn(folder: string): Promise<readonly string[]> {
   if (!((await statIfPresent(folder))?.isDirectory() ?? false)) return [];
-  return (await readdir(folder)).filter((name) => !name.startsWith(MOUNT_STAGING)).sort();
+  return (await listNames(folder)).filter((name) => !name.startsWith(MOUNT_STAGING));
 }
 
 /**
@@ -114,53 +116,54 @@ export async function refuseForeignStaging(folder: string): Promise<void> {
 }
 
 /**
- * Whether an earlier run completed the destination; removes what a crash left in its staging folder after that. Without a
- * staging folder, a destination that may be overwritten is taken for the old one.
+ * Whether an earlier run completed the destination; removes what a crash left in its staging folder after that.
  *
  * @throws STAGING_EXISTS if no run left the staging folder
  */
-export async function isFinished(target: Destination): Promise<boolean> {
-  const destination = await statIfPresent(target.destination);
-  if (destination === null) return false;
+export async function isFinished(target: Omit<Destination, "container">): Promise<boolean> {
   const folder = stagingPath(target.destination);
-  const isComplete = !target.overwrite && !(await isVacant(target));
-  if (!(await pathExists(folder))) return isComplete;
-  await refuseForeignStaging(folder);
-  if (!(await pathExists(join(folder, VERIFIED)))) {
-    if (!(await removeEmpty(folder))) return false;
-    return isComplete; // an earlier removal stopped after the content and before the folder
+  const isStaged = await pathExists(folder);
+  if (isStaged) {
+    await refuseForeignStaging(folder);
+    if (isInside(target) && (await pathExists(join(folder, VERIFIED))))
+      await fillMount(target.destination, folder);
   }
-  if (isInside(target)) {
-    await fillMount(target.destination, folder);
-    await clearStaging(folder);
-    return true;
-  }
-  const content = await statIfPresent(contentPath(target));
-  const placed = content === null || identityOf(content) === identityOf(destination);
-  if (placed) await clearStaging(folder);
-  return placed;
+  if (!(await isInPlace(target))) return false;
+  if (isStaged) await clearStaging(folder);
+  return true;
+}
+
+/**
+ * Whether a run has put the destination in place; a part of its staging folder may be left. Without a staging folder, a
+ * destination that may be overwritten is taken for the old one.
+ */
+export async function isInPlace({
+  destination,
+  overwrite,
+}: Omit<Destination, "container">): Promise<boolean> {
+  const found = await statIfPresent(destination);
+  if (found === null) return false;
+  const folder = stagingPath(destination);
+  const left = await listNames(folder);
+  // the removal of the folder may have stopped after the content
+  if (left.length === 0) return !overwrite && !(await isEmptyFolder(destination));
+  if (!left.includes(VERIFIED)) return false;
+  const data = join(folder, DATA);
+  if ((await namesIn(data)).length === 0) return true;
+  const file = await statIfPresent(join(data, basename(resolve(destination)))); // linked, or moved, to the destination
+  return file !== null && identityOf(file) === identityOf(found);
 }
 
 /** Removes a staging folder. The mark of a finished run is removed last, so that an interrupted removal can resume. */
 export async function clearStaging(folder: string): Promise<void> {
   try {
-    const names = (await readdir(folder)).filter((name) => name !== VERIFIED);
+    const names = (await listNames(folder)).filter((name) => name !== VERIFIED);
     for (const name of names) await rm(join(folder, name), { recursive: true, force: true });
     await rm(join(folder, VERIFIED), { force: true });
     await rmdir(folder);
   } catch (error) {
     throw systemError(error, { file: folder });
   }
-}
-
-async function removeEmpty(folder: string): Promise<boolean> {
-  return rmdir(folder).then(
-    () => true,
-    (error) => {
-      if (error.code === "ENOTEMPTY" || error.code === "EEXIST") return false;
-      throw systemError(error, { file: folder });
-    },
-  );
 }
 
 /** Removes the mark of a finished run, because files will be written again. */

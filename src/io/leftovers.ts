@@ -5,7 +5,8 @@ import { basename, dirname, join, resolve } from "node:path";
 import { systemError } from "../core/errors.ts";
 import { MOUNT_STAGING, stagingPath } from "./destination.ts";
 import { type LockState, lockState } from "./lock.ts";
-import { entriesBelow } from "./stamps.ts";
+import { entriesBelow, listNames } from "./stamps.ts";
+import { locksOfTasks } from "./tasks/task-files.ts";
 
 export interface Leftover {
   readonly path: string;
@@ -56,9 +57,14 @@ async function entriesOf(folder: string): Promise<readonly Dirent[]> {
 const LOCK = /\.partial\.lock(\.[0-9a-f]+)?$/;
 const isLeftover = ({ name }: Dirent): boolean => name.endsWith(".partial") || LOCK.test(name);
 
+/** Of several locks, the first of these counts. */
+const STATES: readonly LockState[] = ["in use", "unknown"];
+
 async function describe(path: string, entry: Dirent): Promise<Leftover> {
   if (LOCK.test(path)) return { path, kind: "lock", state: await lockState(path), bytes: 0, tensors: null };
-  const state = await lockState(`${path}.lock`);
+  const locks = [`${path}.lock`, ...(entry.isDirectory() ? await locksOfTasks(path) : [])];
+  const states = await Promise.all(locks.map(lockState));
+  const state = STATES.find((each) => states.includes(each)) ?? "abandoned";
   if (!entry.isDirectory()) {
     const bytes = await stat(path).then(
       ({ size }) => size,
@@ -74,7 +80,7 @@ async function describe(path: string, entry: Dirent): Promise<Leftover> {
 
 /** Journals are named `journal….ndjson`; each has one line for the plan and one for each tensor. */
 async function finishedTensors(folder: string): Promise<number> {
-  const names = (await readdir(folder)).filter((name) => /^journal.*\.ndjson$/.test(name));
+  const names = (await listNames(folder)).filter((name) => /^journal.*\.ndjson$/.test(name));
   const texts = await Promise.all(names.map((name) => readFile(join(folder, name), "utf8").catch(() => "")));
   return texts.reduce((sum, text) => sum + Math.max(0, text.split("\n").length - 2), 0);
 }

@@ -25,6 +25,12 @@ const MAX_TRIES = 10;
 /** largest lock that is a file, bytes */
 const MAX_BYTES = 65_536;
 
+/**
+ * Tokens of locks that this process holds no more and could not remove. It runs still, so no other process takes these locks
+ * over; without this note, the process would wait for itself.
+ */
+const unremoved = new Set<string>();
+
 export const lockPath = (destination: string): string => `${stagingPath(destination)}.lock`;
 
 /** A lock that this process holds; disposal releases it. */
@@ -69,7 +75,9 @@ export async function lockAt(path: string, { beats = false }: LockOptions = {}):
       holder = mark;
     } catch (error) {
       // Another run may have removed the folders that it had created.
-      if (codeOf(error) !== "ENOENT" || tries === MAX_TRIES) throw systemError(error, { file: path });
+      if (codeOf(error) === "ENOENT" && tries < MAX_TRIES) continue;
+      if (codeOf(error) !== "DESTINATION_BUSY") unremoved.add(token); // the link may have been made
+      throw systemError(error, { file: path });
     }
   }
   const isHeld = async () => (await holderAt(path))?.token === token;
@@ -81,10 +89,14 @@ export async function lockAt(path: string, { beats = false }: LockOptions = {}):
   return {
     lost: lost.signal,
     isHeld,
-    // A lock that cannot be removed is taken over by the next process, which sees that this one has ended.
+    // A lock that cannot be removed is taken over by this process, or by another process that sees that this one has ended.
     async [Symbol.asyncDispose]() {
       beating?.stop();
-      if (await isHeld().catch(() => false)) await unlink(path).catch(() => {});
+      try {
+        if (await isHeld()) await unlink(path);
+      } catch {
+        unremoved.add(token);
+      }
       if (made !== undefined) await removeEmpty(dirname(path), made);
     },
   };
@@ -97,12 +109,12 @@ export type LockState = "in use" | "abandoned" | "unknown";
 export async function lockState(path: string): Promise<LockState> {
   try {
     const holder = await holderAt(path);
-    if (holder === null || (await hasEnded(holder))) return "abandoned";
+    if (holder === null || (await isGivenUp(holder))) return "abandoned";
     const own = await markOfThisProcess();
     return holder.host === own.host && holder.pids === own.pids ? "in use" : "unknown";
   } catch (error) {
     if (error instanceof IsologitError && error.code === "DESTINATION_BUSY") return "unknown"; // no lock of this program
-    throw systemError(error, { file: path });
+    throw error;
   }
 }
 
@@ -120,8 +132,12 @@ async function take(path: string, holder: Holder): Promise<void> {
   }
 }
 
+async function isGivenUp(holder: Holder): Promise<boolean> {
+  return unremoved.has(holder.token) || (await hasEnded(holder));
+}
+
 async function wasLeft(path: string, holder: Holder): Promise<boolean> {
-  if (await hasEnded(holder)) return true;
+  if (await isGivenUp(holder)) return true;
   return holder.beatSeconds !== undefined && !(await isInSight(holder)) && (await isSilent(path));
 }
 
@@ -147,12 +163,12 @@ async function place(path: string, holder: Holder): Promise<boolean> {
 
 /**
  * @returns null if there is no lock
- * @throws DESTINATION_BUSY for a lock that does not describe its holder
+ * @throws DESTINATION_BUSY for a lock that does not describe its holder; IO_FAILED
  */
 async function holderAt(path: string): Promise<Holder | null> {
   const text = await textAt(path).catch((error) => {
     if (codeOf(error) === "ENOENT") return null;
-    throw error;
+    throw systemError(error, { file: path });
   });
   if (text === null) return null;
   try {

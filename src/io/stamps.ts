@@ -27,6 +27,15 @@ export function stampOf(about: BigIntStats): string {
   return `${identityOf(about)} ${about.size} ${about.mtimeNs} ${about.ctimeNs}`;
 }
 
+/** Names in a folder, sorted; none if there is no folder. @throws IO_FAILED */
+export async function listNames(folder: string): Promise<readonly string[]> {
+  const names = await readdir(folder).catch((error) => {
+    if (error.code === "ENOENT") return [];
+    throw systemError(error, { file: folder });
+  });
+  return names.sort();
+}
+
 /** A file, folder or link below a folder. */
 export interface Entry {
   /** relative, with `/` between names */
@@ -37,11 +46,7 @@ export interface Entry {
 /** Everything below a folder, each folder before its content; links are not followed. */
 export async function entriesBelow(folder: string, prefix = ""): Promise<readonly Entry[]> {
   const found: Entry[] = [];
-  const names = await readdir(join(folder, prefix)).catch((error) => {
-    if (error.code === "ENOENT") return []; // removed since it was listed
-    throw systemError(error, { file: join(folder, prefix) });
-  });
-  for (const name of names.sort()) {
+  for (const name of await listNames(join(folder, prefix))) {
     const path = prefix + name;
     const about = await statIfPresent(join(folder, path));
     if (about === null) continue; // removed since it was listed

@@ -77,7 +77,7 @@ async function replace(file: string, text: string): Promise<void> {
     await writeFile(partial, text);
     await rename(partial, file);
   } catch (error) {
-    await rm(partial, { force: true });
+    await rm(partial, { force: true }).catch(() => {}); // the first error is reported
     throw error;
   }
 }

@@ -1,11 +1,10 @@
 /** The state of two models that run step by step, between two layers: another process goes on with it. */
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { canonicalJson, sha256 } from "../core/hash.ts";
 import { FingerprintRecord } from "../inference/fingerprint.ts";
 import type { Prompt } from "../inference/prompts.ts";
-import { pathExists } from "../io/stamps.ts";
+import { listNames } from "../io/stamps.ts";
 import { readResult, real, writeResult } from "../io/tasks/result-file.ts";
 
 const count = z.int().nonnegative();
@@ -77,8 +76,7 @@ export async function readState(folder: string, mark: string, layers: number): P
 
 /** The state after most layers; null if there is none about the same run. */
 export async function furthestState(folder: string, mark: string): Promise<LockstepState | null> {
-  const names = (await pathExists(folder)) ? await readdir(folder) : [];
-  const layers = names.flatMap((name) => NAME.exec(name)?.[1] ?? []).map(Number);
+  const layers = (await listNames(folder)).flatMap((name) => NAME.exec(name)?.[1] ?? []).map(Number);
   for (const after of layers.sort((a, b) => b - a)) {
     const state = await readState(folder, mark, after);
     if (state !== null) return state;

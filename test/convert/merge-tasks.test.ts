@@ -10,14 +10,14 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { type ConvertOptions, convert } from "../../src/api/convert.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import type { Event } from "../../src/core/events.ts";
 import { spanOf } from "../../src/core/sealed-spans.ts";
-import { intercepted, withFault } from "../support/faulty-io.ts";
+import { intercepted, plantedError, withFault } from "../support/faulty-io.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { smallModel } from "../support/small.ts";
 import { contentAt, type Divided, divide } from "../support/tasks.ts";
@@ -193,6 +193,46 @@ describe("the merge compares again", () => {
     expect(report.verification).toMatchObject({ verdict: "same" });
     expect(contentAt(run.destination)).toEqual(await run.alone());
   });
+});
+
+describe("a merge whose staged files could not all be removed", () => {
+  it.each([
+    ["from the journals on", "rm", "journal.0-of-1.ndjson"],
+    ["from the mark of a finished run on", "rm", "verified"],
+    ["but for the folder", "rmdir", "out.isologit.partial"],
+  ])("%s is complete, and so is another", async (_, call, file) => {
+    const run = await packed();
+    await compareAll(run, 2);
+    let isPublished = false;
+    const first = await intercepted(
+      (name, again, args) => {
+        isPublished ||= name === "link";
+        if (!isPublished || name !== call || basename(String(args[0])) !== file) return again(...args);
+        return Promise.reject(plantedError(name, "EIO"));
+      },
+      () => run.merged({ tasks: 2 }),
+    );
+    expect(first).toMatchObject({ value: { verification: { verdict: "same" } } });
+    expect(existsSync(run.staging)).toBe(true);
+    expect(await run.compared(0, 2)).toMatchObject({ compared: 0 });
+    expect((await run.merged({ tasks: 2 })).verification).toMatchObject({ verdict: "same" });
+    expect(existsSync(run.staging)).toBe(false);
+    expect(contentAt(run.destination)).toEqual(await run.alone());
+  });
+});
+
+it.each([1, 2, 3])("a staging folder that cannot be listed is an error that names it: %d", async (n) => {
+  const run = await packed();
+  await compareAll(run, 2);
+  let count = 0;
+  const ended = await intercepted(
+    (name, again, args) => {
+      if (name !== "readdir" || args[0] !== run.staging || ++count !== n) return again(...args);
+      return Promise.reject(plantedError(name, "EIO"));
+    },
+    () => run.merged({ tasks: 2 }),
+  );
+  expect(ended).toMatchObject({ reason: { code: "IO_FAILED", at: { file: run.staging } } });
 });
 
 describe("a difference", () => {

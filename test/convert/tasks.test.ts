@@ -17,8 +17,10 @@ import { type ConvertOptions, convert } from "../../src/api/convert.ts";
 import { plan } from "../../src/api/plan.ts";
 import { convertPlan } from "../../src/api/tasks/merge.ts";
 import { IsologitError } from "../../src/core/errors.ts";
+import { findLeftovers } from "../../src/io/leftovers.ts";
 import { lockDestination } from "../../src/io/lock.ts";
 import { lockTask } from "../../src/io/tasks/task-files.ts";
+import { counted, withFault, withoutCalls } from "../support/faulty-io.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { smallModel } from "../support/small.ts";
 import { contentAt, type Divided, divide } from "../support/tasks.ts";
@@ -50,6 +52,30 @@ const refusal = (work: Promise<unknown>): Promise<IsologitError> =>
   );
 
 const indices = (count: number) => Array.from({ length: count }, (_, i) => i);
+
+describe("a plan file that cannot be written", () => {
+  const folder = join(work, "unplanned");
+  mkdirSync(folder);
+  const file = join(folder, "plan.json");
+  const run = () => plan(model, join(work, "x"), { to: "packed", out: file });
+
+  it("since the source cannot be looked at, is an error that names the source", async () => {
+    const counts = await counted(run);
+    for (let n = 1; n <= counts.get("stat")!; n++) {
+      const { reason } = (await withFault("stat", n, "EIO", run)) as PromiseRejectedResult;
+      if (reason === undefined) continue; // a look for a file that need not be there
+      expect(reason, String(n)).toMatchObject({ code: "IO_FAILED", at: { file: expect.any(String) } });
+    }
+    rmSync(file);
+  });
+
+  it("and not removed either, is the first error, and is named by `doctor`", async () => {
+    const outcome = await withoutCalls(["rename", "rm"], "EROFS", run);
+    expect(outcome).toMatchObject({ reason: { code: "IO_FAILED", at: { file } } });
+    expect(await findLeftovers(folder)).toMatchObject([{ kind: "file", state: "abandoned" }]);
+    expect(readdirSync(folder).length).toBe(1);
+  });
+});
 
 describe("the bytes of one process", () => {
   const PACKED = { to: "packed" } as const;

@@ -7,6 +7,7 @@ import { doctor } from "../../src/api/doctor.ts";
 import { stagingPath } from "../../src/io/destination.ts";
 import { findLeftovers } from "../../src/io/leftovers.ts";
 import { lockDestination } from "../../src/io/lock.ts";
+import { lockTask } from "../../src/io/tasks/task-files.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
@@ -29,6 +30,14 @@ it("the staged files of a stopped run, with its finished tensors", async () => {
   expect([9, 10]).toContain(tensors);
   const { leftovers, staging } = await doctor({ path: work });
   expect([leftovers, staging]).toEqual([[only], ["x.isologit.partial"]]);
+});
+
+it("the staged files of a task that runs are in use", async () => {
+  const path = join(work, "divided");
+  await using task = await lockTask(path, { index: 1, count: 2 });
+  expect(await findLeftovers(path)).toMatchObject([{ kind: "staged", state: "in use" }]);
+  await task[Symbol.asyncDispose]();
+  expect(await findLeftovers(path)).toEqual([]);
 });
 
 describe("locks", () => {

@@ -16,11 +16,11 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { IsologitError } from "../../src/core/errors.ts";
-import { lockAt, lockDestination, lockPath } from "../../src/io/lock.ts";
+import { lockAt, lockDestination, lockPath, lockState } from "../../src/io/lock.ts";
 import { BEAT_SECONDS, BeatWatch, isSilent, keepBeating } from "../../src/io/processes/heartbeat.ts";
-import { markOfThisProcess, type ProcessMark } from "../../src/io/processes/process-mark.ts";
+import { hasEnded, markOfThisProcess, type ProcessMark } from "../../src/io/processes/process-mark.ts";
 import { ComparingTasks } from "../../src/io/tasks/task-files.ts";
-import { intercepted } from "../support/faulty-io.ts";
+import { intercepted, withFault } from "../support/faulty-io.ts";
 import { workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
@@ -99,6 +99,40 @@ describe("a lock that was left", () => {
       next: expect.stringContaining(`delete ${path}`),
     });
     unlinkSync(path);
+  });
+});
+
+describe("a call of the file system fails", () => {
+  it.each(["unlink", "readlink", "lstat"])(
+    "%s: a lock that stays is no obstacle for this process",
+    async (call) => {
+      const lock = await lockDestination(destination);
+      await withFault(call, 1, "EIO", () => released(lock));
+      expect(left()).toEqual(["model.partial.lock"]);
+      expect(await lockState(path)).toBe("abandoned");
+      await released(await lockDestination(destination));
+      expect(left()).toEqual([]);
+    },
+  );
+
+  it("rename: the lock that should replace an abandoned one is no obstacle either", async () => {
+    holds({ pid: ended });
+    const outcome = await withFault("rename", 1, "EIO", () => lockDestination(destination));
+    expect(outcome).toMatchObject({ reason: { code: "IO_FAILED", at: { file: path } } });
+    expect(left().length).toBe(2);
+    await released(await lockDestination(destination));
+    expect(left()).toEqual([]);
+  });
+
+  it("lstat: whether a lock is held is an error that names it", async () => {
+    await using lock = await lockDestination(destination);
+    const outcome = await withFault("lstat", 1, "EIO", lock.isHeld);
+    expect(outcome).toMatchObject({ reason: { code: "IO_FAILED", at: { file: path } } });
+  });
+
+  it("readFile: a process of which the system tells nothing may run", async () => {
+    for (let n = 1; n <= 4; n++)
+      expect(await withFault("readFile", n, "EMFILE", () => hasEnded(own))).toMatchObject({ value: false });
   });
 });
 

@@ -14,6 +14,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import type { Library } from "../../src/cli/library.ts";
 import { IsologitError } from "../../src/core/errors.ts";
 import { DIFFERENT, run, VERIFIED } from "../support/fake-library.ts";
+import { withoutCalls } from "../support/faulty-io.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "isologit-report-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -86,6 +87,12 @@ describe("--report", () => {
       expect([status, calls]).toEqual([4, []]);
       expect(stderr).toContain(file);
     }
+  });
+
+  it("tells the first error where the incomplete file cannot be removed", async () => {
+    const command = () => run(`scan a --report json=${join(folder, "kept.json")}`);
+    const outcome = await withoutCalls(["rename", "rm"], "EROFS", command);
+    expect(outcome).toMatchObject({ value: { status: 4, stderr: expect.stringContaining("in rename") } });
   });
 
   it.each(["pdf=x", "json", "json=", "json=a,json=b", "json=a,md=a"])("%s is refused", async (given) => {

@@ -39,6 +39,9 @@ export async function expectNamed(path: string, told: string): Promise<void> {
 /** A lock is a link without a target. */
 const isThere = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 
+/** After a failure of one of these, a lock that could not be read or removed may stay until the next run. */
+const OF_LOCKS = ["lstat", "readlink", "unlink"];
+
 export interface Written {
   /** what the run writes */
   readonly path: string;
@@ -46,7 +49,9 @@ export interface Written {
   /** completes what a failed run left; default: the run, again */
   readonly mend?: () => Promise<unknown>;
   /** before each run */
-  readonly prepare?: () => void;
+  readonly prepare?: () => void | Promise<void>;
+  /** after a run that ended well, and after `mend`: the runs that are needed until the files are there */
+  readonly finish?: () => Promise<unknown>;
   /** removes what a run wrote; default: destination, staged folder and lock */
   readonly remove?: () => void;
 }
@@ -59,20 +64,21 @@ export interface Written {
  * @returns the number of calls that failed
  */
 export async function failEach(
-  { path, run, mend = run, prepare = () => {}, remove = () => removeAll(path) }: Written,
+  { path, run, mend = run, finish, prepare = () => {}, remove = () => removeAll(path) }: Written,
   calls: readonly string[],
   code: string,
   step = 1,
 ): Promise<number> {
-  prepare();
+  await prepare();
   const counts = await counted(run);
+  await finish?.();
   const right = bytesAt(path);
   expect(right.size).toBeGreaterThan(0);
   let failed = 0;
   for (const call of calls) {
     for (let n = 1; n <= (counts.get(call) ?? 0); n += step) {
       remove();
-      prepare();
+      await prepare();
       const before = bytesAt(path);
       const told = `${call} ${n}: ${code}`;
       const outcome = await withFault(call, n, code, run);
@@ -84,15 +90,15 @@ export async function failEach(
         expect([before, right], told).toContainEqual(bytesAt(path));
         await expectNamed(path, told);
         await mend();
-      } else if (existsSync(`${path}.partial`)) {
+      }
+      await finish?.();
+      if (outcome.status === "fulfilled" && existsSync(`${path}.partial`)) {
         expect(bytesAt(path), told).toEqual(right); // only the rest of the staging folder could not be removed
         await mend();
       }
       expect(bytesAt(path), told).toEqual(right);
       expect(existsSync(`${path}.partial`), told).toBe(false);
-      // a lock that cannot be read or removed stays, until its process ends
-      if (call !== "unlink" && call !== "readlink")
-        expect(existsSync(`${path}.partial.lock`), told).toBe(false);
+      if (!OF_LOCKS.includes(call)) expect(isThere(`${path}.partial.lock`), told).toBe(false);
     }
   }
   remove();

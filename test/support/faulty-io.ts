@@ -18,6 +18,7 @@ const CALLS = [
   "stat",
   "lstat",
   "readdir",
+  "readFile",
   "readlink",
   "realpath",
   "mkdir",
@@ -35,7 +36,8 @@ const HANDLE_CALLS = ["read", "write", "appendFile", "truncate", "datasync", "sy
 export const EVERY = [...CALLS, ...HANDLE_CALLS];
 /** Those that change what is on the disk, or may. */
 export const CHANGES = EVERY.filter(
-  (name) => !["stat", "lstat", "readdir", "readlink", "realpath", "statfs", "read"].includes(name),
+  (name) =>
+    !["stat", "lstat", "readdir", "readFile", "readlink", "realpath", "statfs", "read"].includes(name),
 );
 
 /** Runs `work` while `instead` has each file system call in its hands. */
@@ -85,6 +87,17 @@ export async function withFault<T>(call: string, n: number, code: string, work: 
   let count = 0;
   return await intercepted(async (name, again, args) => {
     if (name !== call || ++count !== n) return again(...args);
-    throw Object.assign(new Error(`${code}: planted in ${name}`), { code, syscall: name });
+    throw plantedError(name, code);
   }, work);
 }
+
+/** Runs `work` with every call of these names failing. */
+export async function withoutCalls<T>(calls: readonly string[], code: string, work: () => Promise<T>) {
+  return await intercepted(async (name, again, args) => {
+    if (!calls.includes(name)) return again(...args);
+    throw plantedError(name, code);
+  }, work);
+}
+
+export const plantedError = (name: string, code: string): Error =>
+  Object.assign(new Error(`${code}: planted in ${name}`), { code, syscall: name });

@@ -4,8 +4,7 @@ import { divisionMark } from "../../convert/tasks/source-stamps.ts";
 import { IsologitError } from "../../core/errors.ts";
 import type { StrictOptions } from "../../core/finding.ts";
 import type { PromptOptions } from "../../inference/prompts.ts";
-import { stagingPath } from "../../io/destination.ts";
-import { pathExists } from "../../io/stamps.ts";
+import { isInPlace, stagingPath } from "../../io/destination.ts";
 import {
   lockTasks,
   lockWhenFree,
@@ -111,8 +110,11 @@ export async function holdTasks(
     const tasks = await tasksIn(folder);
     const count = tasks[0]?.count ?? 0;
     refuseOtherDivision(tasks, folder, count);
-    if (count === 0 && (await isWanted(destination, folder, options))) {
-      const next = "run the tasks: `isologit convert --plan FILE --task I/N`";
+    const isDone = await isInPlace({ destination, overwrite: options.overwrite ?? false });
+    if (count === 0 && !isDone) {
+      const ended =
+        options.overwrite === true ? "; if a merge has ended already, leave `overwrite` away" : "";
+      const next = `run the tasks: \`isologit convert --plan FILE --task I/N\`${ended}`;
       throw new IsologitError("TASKS_UNFINISHED", "no task has begun", { file: folder }, { next });
     }
     const held = await lockTasks(
@@ -120,7 +122,7 @@ export async function holdTasks(
       Array.from({ length: count }, (_, index) => ({ index, count })),
     );
     return {
-      ...{ lock, count, mark: divisionMark(id, stamps) },
+      ...{ lock, count: isDone ? 0 : count, mark: divisionMark(id, stamps) },
       signal: whileHeld(lock, options.signal),
       async [Symbol.asyncDispose]() {
         await held[Symbol.asyncDispose]();
@@ -148,13 +150,3 @@ async function refuseUncompared(folder: string, count: number): Promise<void> {
 
 /** Tasks that a message names. */
 const FEW_TASKS = 16;
-
-/** Without tasks, only a destination that an earlier merge finished needs no work. */
-async function isWanted(
-  destination: string,
-  folder: string,
-  { overwrite }: PlannedOptions,
-): Promise<boolean> {
-  if (overwrite === true || !(await pathExists(destination))) return true;
-  return await pathExists(folder);
-}

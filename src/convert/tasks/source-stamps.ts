@@ -19,23 +19,20 @@ export interface SourceStamp {
 /** Sizes and times of the files that a plan reads; none of a revision on the Hub, which cannot change. */
 export async function stampSource(source: string, plan: Plan): Promise<readonly SourceStamp[]> {
   if (isHubAddress(source)) return [];
-  const files = (await fileStore(source)).list();
-  const about = await stat(source);
+  const isFile = await isFileAt(source);
+  const files = await (await fileStore(source)).list();
   const read = new Set([
     ...plan.source.checkpoint.tensors.flatMap(({ pieces }) => pieces.map(({ file }) => file)),
     ...plan.placement.copies.map(({ from }) => from.file),
   ]);
-  const named = (await files).map(({ path }) => path).filter((path) => about.isFile() || read.has(path));
-  return await Promise.all(named.map((path) => stampAt(source, about.isFile(), path)));
+  const named = files.map(({ path }) => path).filter((path) => isFile || read.has(path));
+  return await Promise.all(named.map((path) => stampAt(source, isFile, path)));
 }
 
 /** @throws PLAN_CHANGED if a file has another size or time: a run tried again would find the same; NOT_FOUND */
 export async function refuseChangedSource(source: string, stamps: readonly SourceStamp[]): Promise<void> {
   if (stamps.length === 0) return;
-  const isFile = await stat(source).then(
-    (about) => about.isFile(),
-    (error) => Promise.reject(systemError(error, { file: source })),
-  );
+  const isFile = await isFileAt(source);
   for (const stamp of stamps) {
     const now = await stampAt(source, isFile, stamp.path);
     if (now.size === stamp.size && now.modified === stamp.modified) continue;
@@ -51,6 +48,13 @@ export async function refuseChangedSource(source: string, stamps: readonly Sourc
  */
 export function divisionMark(planId: string, stamps: readonly SourceStamp[]): string {
   return sha256(canonicalJson({ plan: planId, stamps }));
+}
+
+async function isFileAt(source: string): Promise<boolean> {
+  const about = await stat(source).catch((error) => {
+    throw systemError(error, { file: source });
+  });
+  return about.isFile();
 }
 
 async function stampAt(source: string, isFile: boolean, path: string): Promise<SourceStamp> {

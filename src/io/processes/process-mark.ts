@@ -42,11 +42,13 @@ export async function isInSight(other: ProcessMark): Promise<boolean> {
 export async function hasEnded(other: ProcessMark): Promise<boolean> {
   const own = await markOfThisProcess();
   if (other.host !== own.host || other.machine !== own.machine) return false;
-  if (other.boot !== own.boot) return own.machine !== null; // the machine was started again since then
+  const isOtherBoot = other.boot !== own.boot && other.boot !== null && own.boot !== null;
+  if (isOtherBoot) return own.machine !== null; // the machine was started again since then
   if (other.pids !== own.pids) return false;
   if (other.started === null || own.started === null) return !isThere(other.pid);
   const status = await statusOf(other.pid);
-  return status === null || status.ended || status.started !== other.started;
+  if (status === null) return !isThere(other.pid); // too many files may be open, or processes of other users are hidden
+  return status.ended || status.started !== other.started;
 }
 
 /** @returns null if there is no such process, or no /proc */

@@ -1,12 +1,11 @@
 /** The files of tasks in a staging folder: each task has a journal and a lock of its own. */
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { IsologitError } from "../../core/errors.ts";
 import { stagingPath } from "../destination.ts";
 import { type Lock, type LockOptions, lockAt, lockDestination, lockState } from "../lock.ts";
 import { BeatWatch } from "../processes/heartbeat.ts";
-import { pathExists } from "../stamps.ts";
+import { listNames } from "../stamps.ts";
 
 /** One of several processes that run a plan together. */
 export interface Task {
@@ -24,13 +23,12 @@ const compareLock = (task: Task): string => `compare.${taskName(task)}.lock`;
 export const MERGE_JOURNAL = "journal.merge.ndjson";
 
 const OWN_FILE = /^(?:journal|task)\.(\d+)-of-(\d+)\.(?:ndjson|lock)$/;
-const COMPARE_LOCK = /^compare\.\d+-of-\d+\.lock$/;
+const LOCK = /^(task|compare)\.\d+-of-\d+\.lock$/;
 
-/** The tasks that have written into a staging folder, or write into it, in order; none without a folder. */
+/** The tasks that have written into a staging folder, or write into it, in order; none without a folder. @throws IO_FAILED */
 export async function tasksIn(folder: string): Promise<readonly Task[]> {
-  const names = (await pathExists(folder)) ? await readdir(folder) : [];
   const tasks = new Map<string, Task>();
-  for (const name of names) {
+  for (const name of await listNames(folder)) {
     const [, index, count] = OWN_FILE.exec(name) ?? [];
     if (index === undefined || count === undefined) continue;
     const task = { index: Number(index), count: Number(count) };
@@ -122,12 +120,21 @@ export async function lockComparing(folder: string, task: Task): Promise<Lock> {
   return await lockAt(join(folder, compareLock(task)), { beats: true });
 }
 
+/** Locks of tasks that run, or were killed, in a staging folder. @param part of which tasks; default: of all */
+export async function locksOfTasks(folder: string, part?: "task" | "compare"): Promise<readonly string[]> {
+  const names = await listNames(folder);
+  const wanted = names.filter((name) => {
+    const found = LOCK.exec(name)?.[1];
+    return found !== undefined && (part ?? found) === found;
+  });
+  return wanted.map((name) => join(folder, name));
+}
+
 /** Refuses a merge while tasks compare. The caller holds the lock of the destination. @throws DESTINATION_BUSY */
 export async function refuseComparing(folder: string): Promise<void> {
-  const names = (await pathExists(folder)) ? await readdir(folder) : [];
-  for (const name of names)
-    if (COMPARE_LOCK.test(name))
-      await (await lockAt(join(folder, name), { beats: true }))[Symbol.asyncDispose]();
+  for (const path of await locksOfTasks(folder, "compare")) {
+    await using _ = await lockAt(path, { beats: true });
+  }
 }
 
 /** The tasks that compare now, on any host. */

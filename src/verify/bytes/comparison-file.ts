@@ -1,10 +1,9 @@
 /** What the tasks of the bytes rung found, as files: one process judges the comparisons of all tasks. */
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { canonicalJson, sha256 } from "../../core/hash.ts";
 import type { Store } from "../../core/io.ts";
-import { pathExists } from "../../io/stamps.ts";
+import { listNames } from "../../io/stamps.ts";
 import { readResult, real, writeResult } from "../../io/tasks/result-file.ts";
 import type { Task } from "../../io/tasks/task-files.ts";
 import type { ComparedContent } from "./item-comparison.ts";
@@ -69,8 +68,7 @@ export async function writeComparisons(
 
 /** The tasks whose comparisons are in a folder. */
 export async function comparedTasks(folder: string): Promise<readonly Task[]> {
-  const names = (await pathExists(folder)) ? await readdir(folder) : [];
-  return names.flatMap((name) => {
+  return (await listNames(folder)).flatMap((name) => {
     const [, index, count] = NAME.exec(name) ?? [];
     return index === undefined ? [] : [{ index: Number(index), count: Number(count) }];
   });
