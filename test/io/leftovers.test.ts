@@ -7,7 +7,7 @@ import { doctor } from "../../src/api/doctor.ts";
 import { stagingPath } from "../../src/io/destination.ts";
 import { findLeftovers } from "../../src/io/leftovers.ts";
 import { lockDestination } from "../../src/io/lock.ts";
-import { lockTask } from "../../src/io/tasks/task-files.ts";
+import { lockComparing, lockTask } from "../../src/io/tasks/task-files.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 
 const work = workFolder();
@@ -32,9 +32,12 @@ it("the staged files of a stopped run, with its finished tensors", async () => {
   expect([leftovers, staging]).toEqual([[only], ["x.isologit.partial"]]);
 });
 
-it("the staged files of a task that runs are in use", async () => {
+it.each<[string, (path: string) => ReturnType<typeof lockTask>]>([
+  ["writes", (path) => lockTask(path, { index: 1, count: 2 })],
+  ["compares", (path) => lockComparing(stagingPath(path), { index: 1, count: 2 })],
+])("the staged files of a task that %s are in use", async (_, lock) => {
   const path = join(work, "divided");
-  await using task = await lockTask(path, { index: 1, count: 2 });
+  await using task = await lock(path);
   expect(await findLeftovers(path)).toMatchObject([{ kind: "staged", state: "in use" }]);
   await task[Symbol.asyncDispose]();
   expect(await findLeftovers(path)).toEqual([]);
