@@ -44,7 +44,6 @@ const LockstepState = z.strictObject({
   controls: z.strictObject({
     results: z.array(Control).readonly(),
     slots: z.record(z.string(), z.strictObject({ index: count, open: z.boolean() })),
-    stages: z.record(z.string(), z.boolean()),
   }),
   fingerprint: FingerprintRecord,
 });

@@ -1,11 +1,12 @@
 /** Tasks that run layers of the forward passes: the merge goes on where they ended, and reports what one process finds. */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ConvertOptions } from "../../src/api/convert.ts";
 import type { MergeTaskReport } from "../../src/api/tasks/merge-task.ts";
 import type { Event } from "../../src/core/events.ts";
 import { lockAt } from "../../src/io/lock.ts";
+import { intercepted } from "../support/faulty-io.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
 import { smallModel } from "../support/small.ts";
@@ -72,16 +73,44 @@ describe("the report of one process", () => {
   });
 });
 
+/** Changes the bytes of a tensor in a safetensors file. */
+function edit(file: string, tensor: string, change: (elements: Buffer) => void): void {
+  const bytes = readFileSync(file);
+  const from = 8 + Number(bytes.readBigUInt64LE());
+  const header = JSON.parse(bytes.subarray(8, from).toString());
+  const [lo, hi] = header[tensor].data_offsets;
+  change(bytes.subarray(from + lo, from + hi));
+  writeFileSync(file, bytes);
+}
+
 /** Changes one byte of a tensor in the staged files, after the first comparing task has completed them. */
 async function spoiled(run: Divided, tensor: string): Promise<void> {
   await run.compared(0, 1, { verify: "bytes" });
   rmSync(join(run.staging, "compared.0-of-1.json"));
-  const file = join(run.staging, "data/model.safetensors");
-  const bytes = readFileSync(file);
-  const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE())).toString());
-  bytes[8 + Number(bytes.readBigUInt64LE()) + header[tensor].data_offsets[0]]! ^= 1;
-  writeFileSync(file, bytes);
+  edit(join(run.staging, "data/model.safetensors"), tensor, (elements) => {
+    elements[0]! ^= 1;
+  });
 }
+
+it("a control that is void in the layers of one task is tried in those of the next", async () => {
+  const source = await smallModel(join(work, "zeros"), LAYERS);
+  for (const what of ["up_proj", "down_proj"]) {
+    const tensor = `backbone.layers.1.mixer.${what}.weight`;
+    edit(join(source, "model.safetensors"), tensor, (elements) => elements.fill(0));
+  }
+  const run = await written({ to: "hf" }, source);
+  const reports = await inOrder(run, 3);
+  expect(reports[0]!.layers!.to).toBeLessThan(5); // the next layer of that kind
+  const { report } = await mergedWithEvents(run, { tasks: 3 });
+  const whole = await written({ to: "hf" }, source);
+  const single = (await whole.merged()).verification!;
+  expect(report.verification!.rungs).toEqual(single.rungs);
+  const { controls } = metricsWith(single, "logits", "controls");
+  expect(controls.filter(({ kind, matrix, caught }) => kind === "mlp" && matrix && caught)).toMatchObject([
+    { layer: 4 },
+    { layer: 4 },
+  ]);
+});
 
 describe("a difference", () => {
   it.each(["backbone.layers.0.mixer.in_proj.weight", "backbone.layers.6.mixer.out_proj.weight"])(
@@ -211,6 +240,16 @@ describe("a task", () => {
       await expect(waiting).rejects.toMatchObject({ code: "INTERRUPTED", exit: 5 });
     }
     expect(readdirSync(run.staging).filter((name) => name.startsWith("compare."))).toEqual([]);
+    let bytes = 0;
+    const again = await intercepted(
+      (name, real, args) => {
+        if (name === "read") bytes += Number(args[2]);
+        return real(...args);
+      },
+      () => run.compared(0, 2, { verify: "bytes" }),
+    );
+    expect(again).toMatchObject({ status: "fulfilled", value: { bytesRead: 0 } });
+    expect(bytes).toBeLessThan(statSync(join(model, "model.safetensors")).size / 2);
     const first = await run.compared(0, 2);
     expect(first).toMatchObject({ bytesRead: 0, layers: { from: 0, to: LAYERS.length } });
     expect(first.compared).toBeGreaterThan(10);

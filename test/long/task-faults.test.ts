@@ -105,3 +105,17 @@ describe("a folder that is replaced, and every change", async () => {
     await fail({ prepare, run: mergeCompared(2), mend }, CHANGES);
   });
 });
+
+describe("forward passes", async () => {
+  const options = { to: "packed", verify: "logits", ids: [1, 2, 3] } as const;
+  const { write, compare, mergeCompared, fail } = await stepsOf("passes", options);
+
+  it("every change of a task that runs layers", async () => {
+    await fail({ prepare: inOrder(write(0, 1)), run: compare(0, 1), finish: mergeCompared(1) }, CHANGES);
+  });
+
+  it("every file that a merge reads of what tasks have run", async () => {
+    const prepare = inOrder(write(0, 1), compare(0, 1));
+    await fail({ prepare, run: mergeCompared(1) }, ["readFile", "readdir"]);
+  });
+});

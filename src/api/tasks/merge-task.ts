@@ -106,16 +106,19 @@ async function completeStaged(
   if (tasks.count === 0) return null;
   const { overwrite = false, checkpointBytes, directIo } = options;
   const target = { destination: run.destination, container: format.writes.container, overwrite };
-  await using staging = await Staging.open({
-    ...{ ...target, resume: true, part: "merge", checkpointBytes, isDirect: directIo !== "off" },
-    ...{ planId: tasks.mark, totalBytes: bytesWritten(planned) },
-  });
-  await fillStaging(
-    { planned, format, options: { ...options, signal: tasks.signal }, watch, tasks },
-    true,
-    staging,
-  );
-  return await lockComparing(staging.folder, task);
+  const lock = await lockComparing(stagingPath(run.destination), task);
+  try {
+    await using staging = await Staging.open({
+      ...{ ...target, resume: true, part: "merge", checkpointBytes, isDirect: directIo !== "off" },
+      ...{ planId: tasks.mark, totalBytes: bytesWritten(planned) },
+    });
+    const signal = whileHeld(lock, tasks.signal);
+    await fillStaging({ planned, format, options: { ...options, signal }, watch, tasks }, true, staging);
+  } catch (error) {
+    await lock[Symbol.asyncDispose]();
+    throw error;
+  }
+  return lock;
 }
 
 type Share = Pick<MergeTaskReport, "compared" | "different" | "bytesRead" | "layers">;

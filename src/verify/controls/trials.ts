@@ -66,9 +66,8 @@ interface Slot {
 /** Between two layers. */
 export interface TrialsState {
   readonly results: readonly Control[];
+  /** by the slot of the stage and the number of the control */
   readonly slots: Readonly<Record<string, Slot>>;
-  /** as `#stages` */
-  readonly stages: Readonly<Record<string, boolean>>;
 }
 
 type Outcome = Pick<Control, "caught" | "void">;
@@ -90,15 +89,14 @@ export class ControlTrials {
   }
 
   get state(): TrialsState {
-    const [slots, stages] = [Object.fromEntries(this.#slots), Object.fromEntries(this.#stages)];
-    return { results: [...this.results], slots, stages };
+    return { results: [...this.results], slots: Object.fromEntries(this.#slots) };
   }
 
   /** Goes on with the state of other trials. */
-  restore({ results, slots, stages }: TrialsState): void {
+  restore({ results, slots }: TrialsState): void {
     this.results.push(...results);
     for (const [key, slot] of Object.entries(slots)) this.#slots.set(key, slot);
-    for (const [slot, open] of Object.entries(stages)) this.#stages.set(slot, open);
+    for (const key of this.#slots.keys()) this.finishStage(key.slice(0, key.lastIndexOf("/")));
   }
 
   /** Whether the controls of a stage must run: they have not run yet, or some were void in every layer so far. */
