@@ -34,7 +34,7 @@ const LockstepState = z.strictObject({
   flips: count,
   inOrder: z.boolean(),
   wiring: z.strictObject({
-    ...{ maxRelL2: real, limit: real, equal: names, zeros: names, expectedZeros: names },
+    ...{ maxRelL2: real, limit: real, expectedZeros: names },
     bad: z
       .array(
         z.strictObject({ layer: z.int(), kind: z.string(), door: z.string(), relL2: real, tensors: names }),

@@ -51,17 +51,15 @@ export class WiringComparison {
   }
 
   get state(): LockstepState["wiring"] {
-    const [equal, zeros, expectedZeros] = [[...this.#equal], [...this.#zeros], [...this.expectedZeros]];
-    return { ...this.measures, equal, zeros, expectedZeros, bad: [...this.bad] };
+    return { ...this.measures, expectedZeros: [...this.expectedZeros], bad: [...this.bad] };
   }
 
-  /** Goes on with the state of another comparison. */
-  restore({ maxRelL2, limit, equal, zeros, expectedZeros, bad }: LockstepState["wiring"]): void {
+  /** Goes on with the state of another comparison; the residual streams have been restored. */
+  async restore({ maxRelL2, limit, expectedZeros, bad }: LockstepState["wiring"]): Promise<void> {
     Object.assign(this.measures, { maxRelL2, limit });
-    for (const name of equal) this.#equal.add(name);
-    for (const name of zeros) this.#zeros.add(name);
     for (const name of expectedZeros) this.expectedZeros.add(name);
     this.bad.push(...bad);
+    await this.#noteStream("residual", await this.#expected.view("residual"));
   }
 
   /** Whether the destination's own run has the bits of `recastSource` in all these streams. */

@@ -213,7 +213,7 @@ class Lockstep {
     }
     this.#drifts.push(...begun.drifts);
     [this.#flips, this.#inOrder] = [begun.flips, begun.inOrder];
-    this.#wiring.restore(begun.wiring);
+    await this.#wiring.restore(begun.wiring);
     this.#controls.restore(begun.controls);
     this.#recorder.restore(begun.fingerprint);
   }
