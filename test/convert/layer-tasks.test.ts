@@ -112,6 +112,27 @@ it("a control that is void in the layers of one task is tried in those of the ne
   ]);
 });
 
+it("in a model of zeros, the controls of every task are void", async () => {
+  const source = await smallModel(join(work, "empty"), "M-*");
+  const file = join(source, "model.safetensors");
+  edit(file, "backbone.embeddings.weight", (elements) => elements.fill(0));
+  edit(file, "backbone.layers.0.mixer.out_proj.weight", (elements) => elements.fill(0));
+  const run = await written({ to: "hf" }, source);
+  expect(spans(await inOrder(run, 6)).filter((span) => span !== null)).toEqual([
+    [0, 1],
+    [1, 2],
+    [2, 3],
+  ]);
+  const merged = (await run.merged({ tasks: 6 })).verification!;
+  const whole = await written({ to: "hf" }, source);
+  const single = (await whole.merged()).verification!;
+  expect(merged.rungs).toEqual(single.rungs);
+  const { controls } = metricsWith(single, "logits", "controls");
+  expect(controls.filter((control) => control.layer > 0 && control.void === "zero input").length).toBe(
+    controls.filter((control) => control.layer > 0).length,
+  );
+});
+
 describe("a difference", () => {
   it.each(["backbone.layers.0.mixer.in_proj.weight", "backbone.layers.6.mixer.out_proj.weight"])(
     "of one FP8 code of %s is found at its door, as by one process",
