@@ -68,6 +68,7 @@ export async function runLayerTask(
         if ((await stateOf(index)) === "running") return true;
       return false;
     };
+    watch({ type: "note", message: `waits for the tasks that run the first ${from} layers` });
     begun = await waitFor(() => readState(folder, ofRun, from), isComing, signal);
     if (begun === null) return null;
   }
