@@ -23,6 +23,9 @@ import type { RowRange } from "./tensor-lookup.ts";
 /** Size of the first band as a fraction of a full band; each further band doubles, up to a full band. */
 const FIRST_BAND = 1 / 8;
 
+/** Elements that `alike` compares at a time: whole blocks of every quantised type, and little memory. */
+const COMPARED_ELEMENTS = 1 << 20;
+
 /** Which values of a weight: "stored", or the name of a version of its roundings, such as "recast". */
 export type WeightVersion = string;
 /** The version of every weight, or of each unit; a unit without the version is as it is stored. */
@@ -201,16 +204,22 @@ export class Weights {
     let same = true;
     // Reads inside `upload`, although nothing is uploaded: a backend that only counts memory then reads no bytes.
     await this.#o.backend.upload(this.#bands[0]!.stored, 0, async () => {
-      const [left, right] = await Promise.all(
-        [[a, atA] as const, [b, atB] as const].map(async ([tensor, at]) => {
-          const bytes = Buffer.alloc(count * widthOf(tensor.dtype));
-          await this.#o.sources.read(extentsOf(tensor, at, at + count), bytes, this.#o.signal);
-          return bytes;
-        }),
-      );
-      same = left!.equals(right!) || sameValues(numericDType(a), left!, right!);
+      for (let at = 0; same && at < count; at += COMPARED_ELEMENTS) {
+        const size = Math.min(COMPARED_ELEMENTS, count - at);
+        const [left, right] = await Promise.all([
+          this.#bytes(a, atA + at, size),
+          this.#bytes(b, atB + at, size),
+        ]);
+        same = left.equals(right) || sameValues(numericDType(a), left, right);
+      }
     });
     return same;
+  }
+
+  async #bytes(tensor: Tensor, from: number, count: number): Promise<Buffer> {
+    const bytes = Buffer.alloc(count * widthOf(tensor.dtype));
+    await this.#o.sources.read(extentsOf(tensor, from, from + count), bytes, this.#o.signal);
+    return bytes;
   }
 
   close(): void {
