@@ -49,10 +49,17 @@ export interface WeightsOptions {
   readonly rounder: WeightRounder;
   /** bytes of weights read at a time */
   readonly bandBytes: number;
+  /** bands in memory: one is filled while the others are used. Default 2; 3 where a band is digested, which takes longer than its products */
+  readonly buffers?: number | undefined;
   readonly advance: (bytes: number) => void;
   /** receives the stored bytes of elements [lo, hi) of a tensor whenever they are read; they are valid only during the call */
   readonly onRead?: ((tensor: Tensor, lo: number, hi: number, bytes: Uint8Array) => void) | undefined;
   readonly signal: AbortSignal | undefined;
+  /**
+   * by `tensorKey` of the tensor that ends a call of `eachBand`: the rows with which the next call probably begins. Their first band
+   * is read before that call. Default none; nothing may be rounded
+   */
+  readonly following?: ReadonlyMap<string, MatrixRows> | undefined;
 }
 
 /** Some rows of a stored matrix. */
@@ -82,8 +89,10 @@ type StoredForm = Pick<OutputRows, "times" | "plus">;
 /** The stored weights of one checkpoint. Call `close` at the end. */
 export class Weights {
   readonly #o: WeightsOptions;
-  /** two buffers: one is filled while the other is used */
   readonly #bands: readonly { readonly stored: Region; readonly rounded: readonly Region[] }[];
+  /** number of bands that were filled: they take the buffers in turn */
+  #turn = 0;
+  #ahead: { readonly rows: MatrixRows; readonly band: Promise<BandData> } | undefined;
 
   constructor(options: WeightsOptions) {
     this.#o = options;
@@ -96,14 +105,14 @@ export class Weights {
       ),
     );
     const roundedBytes = Math.ceil(bytes * growth.reduce((most, factor) => Math.max(most, factor), 0));
-    this.#bands = [0, 1].map(() => ({
+    this.#bands = Array.from({ length: options.buffers ?? 2 }, () => ({
       stored: backend.allocate(bytes),
       rounded: Array.from({ length: mostVersions(roundings) }, () => backend.allocate(roundedBytes)),
     }));
   }
 
   /**
-   * Reads all rows, a band at a time. `use` of a band is called while the previous band is still in use, so that the
+   * Reads all rows, a band at a time. `use` of a band is called while the band before is still in use, so that the
    * backend always has work waiting; the next band is read meanwhile.
    *
    * @param progress whether this reading counts in the progress of the run
@@ -115,29 +124,29 @@ export class Weights {
     choices: readonly WeightChoice[],
     use: (rows: R, band: BandData) => Promise<void>,
   ): Promise<void> {
-    const cuts = this.#cuts(wanted);
-    const fill = (i: number) => {
-      const { rows, lo, hi } = cuts[i]!;
-      return markHandled(this.#fill(rows.tensor, lo, hi, i, choices));
-    };
-    let filled = cuts.length === 0 ? undefined : fill(0);
+    const ahead = await this.#takeAhead(wanted[0]);
+    const cuts = this.#cuts(wanted, ahead?.rows.hi);
+    const fill = (i: number) => this.#fillNext(cuts[i]!.rows.tensor, cuts[i]!, choices);
+    let filled = ahead?.band ?? (cuts.length === 0 ? undefined : fill(0));
     const uses: Promise<void>[] = [];
     try {
       for (const [i, { rows, lo, hi }] of cuts.entries()) {
         uses.push(markHandled(use(rows, await filled!)));
-        await uses[i - 1];
+        await uses[i + 1 - this.#bands.length];
         if (i + 1 < cuts.length) filled = fill(i + 1);
+        else this.#readAhead(rows.tensor);
         if (progress) this.#o.advance((hi - lo) * rowBytes(rows.tensor));
       }
-      await uses.at(-1);
+      for (const used of uses) await used;
     } finally {
       await Promise.allSettled([...uses, filled]); // no band is in use or being filled when the buffers are released
     }
   }
 
-  /** Reads rows [lo, hi) as stored into one of two buffers, 0 or 1, that `eachBand` uses too. They must fit into a band. */
-  async band({ tensor, lo, hi }: MatrixRows, turn: number): Promise<BandData> {
-    return await this.#fill(tensor, lo, hi, turn, ["stored"]);
+  /** Reads rows [lo, hi) as stored, beside no call of `eachBand`. They must fit into a band, which stays valid until all other buffers
+   * have been filled. */
+  async band({ tensor, ...rows }: MatrixRows): Promise<BandData> {
+    return await this.#fillNext(tensor, rows, ["stored"]);
   }
 
   /** What a tensor's stored numbers are multiplied by; 1 where it has no scale. */
@@ -145,13 +154,43 @@ export class Weights {
     return this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
   }
 
-  /** Cuts rows into bands; all rows of a band are of one unit. The first bands are short so that computing starts early. */
-  #cuts<R extends MatrixRows>(wanted: readonly R[]): readonly { rows: R; lo: number; hi: number }[] {
+  /** Begins to read the first band of the rows that follow the last rows of a tensor. */
+  #readAhead(tensor: Tensor): void {
+    const next = this.#o.following?.get(tensorKey(tensor));
+    if (next === undefined) return;
+    const step = Math.max(1, Math.floor(this.#o.bandBytes / rowBytes(next.tensor)));
+    const rows = { ...next, hi: Math.min(next.hi, next.lo + step) };
+    this.#ahead = { rows, band: this.#fillNext(rows.tensor, rows, ["stored"]) };
+  }
+
+  /** The band that was read ahead, if `wanted` begins with it. Else its buffer is free when this call ends. */
+  async #takeAhead(wanted: MatrixRows | undefined) {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    if (ahead === undefined) return undefined;
+    const { tensor, lo, hi } = ahead.rows;
+    if (wanted !== undefined && tensor === wanted.tensor && lo === wanted.lo && hi <= wanted.hi) return ahead;
+    await ahead.band.catch(() => {}); // a read that nobody asked for may fail
+    return undefined;
+  }
+
+  #fillNext(tensor: Tensor, { lo, hi }: RowRange, choices: readonly WeightChoice[]): Promise<BandData> {
+    return markHandled(this.#fill(tensor, lo, hi, this.#turn++, choices));
+  }
+
+  /**
+   * Cuts rows into bands; all rows of a band are of one unit. The first bands are short so that computing starts early, unless the
+   * first was read ahead: then it ends at row `aheadTo`.
+   */
+  #cuts<R extends MatrixRows>(
+    wanted: readonly R[],
+    aheadTo: number | undefined,
+  ): readonly { rows: R; lo: number; hi: number }[] {
     const cuts: { rows: R; lo: number; hi: number }[] = [];
     for (const rows of wanted) {
       for (let { lo } = rows; lo < rows.hi; ) {
-        const bytes = this.#o.bandBytes * Math.min(1, FIRST_BAND * 2 ** cuts.length);
-        const step = Math.max(1, Math.floor(bytes / rowBytes(rows.tensor)));
+        const share = aheadTo === undefined ? Math.min(1, FIRST_BAND * 2 ** cuts.length) : 1;
+        const step = Math.max(1, Math.floor((this.#o.bandBytes * share) / rowBytes(rows.tensor)));
         const hi = Math.min(rows.hi, lo + step, this.#roundingAt(rows.tensor, lo).until);
         cuts.push({ rows, lo, hi });
         lo = hi;
@@ -235,7 +274,7 @@ export class Weights {
     choices: readonly WeightChoice[],
   ): Promise<BandData> {
     const { backend, sources, signal } = this.#o;
-    const regions = this.#bands[turn % 2]!;
+    const regions = this.#bands[turn % this.#bands.length]!;
     const columns = columnsOf(tensor.shape);
     const dtype = numericDType(tensor);
     const { rounded } = this.#roundingAt(tensor, lo);

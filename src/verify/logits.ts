@@ -197,8 +197,10 @@ export async function runLockstep(
   await using pairs = request.pairs === true ? await pairedReading(backend) : undefined;
   const bytes = partBytes(memoryBytes);
   const advance = (bytes: number) => watch({ type: "advance", phase: "logits", bytes });
-  const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, advance, signal };
-  const runnerA = createRunner(a, { ...common, sources: sourcesA, roundings });
+  const inOrder = roundings.size === 0;
+  const buffers = inOrder ? 3 : 2;
+  const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, buffers, advance, signal };
+  const runnerA = createRunner(a, { ...common, sources: sourcesA, roundings, inOrder });
   const runnerB = createRunner(b, { ...common, sources: sourcesB, roundings: new Map() });
   const result = await compareStepByStep({
     backend,

@@ -68,7 +68,6 @@ export class PairedReading implements AsyncDisposable {
   readonly #worker: BandWorker;
   readonly #equal = new Map<string, EqualTensors>();
   #progress: Progress | null = null;
-  #turn = 0;
   /** the comparison of the band before */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -107,7 +106,7 @@ export class PairedReading implements AsyncDisposable {
         const other = partners.get(tensorKey(tensor))!; // the run multiplies what `source` lists
         const before = this.#last;
         const compare = async () => {
-          const found = await runner.band({ tensor: other, lo, hi }, this.#turn++ % 2);
+          const found = await runner.band({ tensor: other, lo, hi });
           await before; // a digest takes the bands in order
           const columns = columnsOf(tensor.shape);
           const [from, count] = [lo * columns, (hi - lo) * columns];
