@@ -49,7 +49,7 @@ export interface WeightsOptions {
   readonly rounder: WeightRounder;
   /** bytes of weights read at a time */
   readonly bandBytes: number;
-  /** bands in memory: one is filled while the others are used. Default 2; 3 where a band is digested, which takes longer than its products */
+  /** bands in memory: one is filled while the others are used. Default 2; 3 where bands are digested, which takes longer than their products */
   readonly buffers?: number | undefined;
   readonly advance: (bytes: number) => void;
   /** receives the stored bytes of elements [lo, hi) of a tensor whenever they are read; they are valid only during the call */
@@ -73,6 +73,8 @@ export interface BandData {
   readonly hi: number;
   readonly stored: VersionData;
   version(choice: WeightChoice): VersionData;
+  /** keeps the data until a promise is settled; else only until the use of the band ends */
+  keep(until: Promise<unknown>): void;
 }
 
 interface VersionData {
@@ -90,6 +92,8 @@ type StoredForm = Pick<OutputRows, "times" | "plus">;
 export class Weights {
   readonly #o: WeightsOptions;
   readonly #bands: readonly { readonly stored: Region; readonly rounded: readonly Region[] }[];
+  /** of each buffer, what is settled before it is filled again */
+  readonly #kept: Promise<unknown>[] = [];
   /** number of bands that were filled: they take the buffers in turn */
   #turn = 0;
   #ahead: { readonly rows: MatrixRows; readonly band: Promise<BandData> } | undefined;
@@ -143,8 +147,10 @@ export class Weights {
     }
   }
 
-  /** Reads rows [lo, hi) as stored, beside no call of `eachBand`. They must fit into a band, which stays valid until all other buffers
-   * have been filled. */
+  /**
+   * Reads rows [lo, hi) as stored, while no call of `eachBand` runs. They must fit into a band, which stays valid until all other
+   * buffers have been filled.
+   */
   async band({ tensor, ...rows }: MatrixRows): Promise<BandData> {
     return await this.#fillNext(tensor, rows, ["stored"]);
   }
@@ -274,7 +280,9 @@ export class Weights {
     choices: readonly WeightChoice[],
   ): Promise<BandData> {
     const { backend, sources, signal } = this.#o;
-    const regions = this.#bands[turn % this.#bands.length]!;
+    const buffer = turn % this.#bands.length;
+    const regions = this.#bands[buffer]!;
+    await this.#kept[buffer];
     const columns = columnsOf(tensor.shape);
     const dtype = numericDType(tensor);
     const { rounded } = this.#roundingAt(tensor, lo);
@@ -298,7 +306,13 @@ export class Weights {
         );
       }
     });
-    return { lo, hi, stored, version: (choice) => versions.get(roundingOf(rounded, choice))! };
+    return {
+      ...{ lo, hi, stored },
+      version: (choice) => versions.get(roundingOf(rounded, choice))!,
+      keep: (until) => {
+        this.#kept[buffer] = until.catch(() => {}); // the caller gets the error
+      },
+    };
   }
 
   /** Fills `target` with elements [lo, hi) of a tensor as the destination stores them. */

@@ -218,9 +218,10 @@ export async function runLockstep(
     watch,
     signal,
   });
+  const equal = (await pairs?.finish()) ?? new Map(); // the digests use the memory of the runners
   runnerA.close();
   runnerB.close();
-  return { ...result, equal: pairs?.equal ?? new Map() };
+  return { ...result, equal };
 }
 
 /** Undefined where no thread can compare what a backend holds: on a GPU, and where addresses are limited. */
