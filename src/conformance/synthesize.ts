@@ -146,8 +146,11 @@ function split(tensors: readonly SyntheticTensor[], maxBytes: number): Synthetic
   return shards;
 }
 
-/** Normal numbers are drawn once, this many at most; each tensor takes its own run of them, times its own factor. */
-const MAX_BLOCK = 1 << 22;
+/**
+ * Normal numbers are drawn once, this many at most; each tensor takes its own run of them, times its own factor. Not a power of
+ * two: blocks of rows that are a multiple of this long would be equal, and a control that exchanges them would show nothing.
+ */
+const MAX_BLOCK = (1 << 22) - 2;
 /** Elements written at a time. */
 const PART = 1 << 20;
 

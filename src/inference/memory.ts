@@ -14,7 +14,7 @@ export function blockWords(blockBytes: number, tokens: number): number {
   return Math.max(1, Math.floor(blockBytes / 4 / tokens));
 }
 
-/** Long enough for efficient disk reads. A run holds two to four parts and its blocks of logits: little of any budget. */
+/** Long enough for efficient disk reads. A run holds two to six parts and its blocks of logits: little of any budget. */
 const MAX_PART_BYTES = 8 * 1024 * 1024;
 
 const MIN_PART_BYTES = 64 * 1024;

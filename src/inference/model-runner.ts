@@ -2,16 +2,18 @@
 import type { Backend } from "../../kernels/kernel.ts";
 import { decodeWeights, type LoadedModel, type ModelWithScales } from "../checkpoint/load.ts";
 import { runTensors } from "../checkpoint/stored-functions.ts";
+import { tensorKey } from "../core/checkpoint.ts";
 import { bytesOf } from "../core/dtype.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Sources } from "../core/read.ts";
 import type { Native } from "../families/forward.ts";
 import type { MatchedModel } from "../families/model.ts";
 import type { Layer } from "../families/structure.ts";
+import { matmulTask } from "./products/tasks.ts";
 import type { RowRounding } from "./rounding.ts";
 import { ModelRunner } from "./runner.ts";
 import { type BlockNames, TensorLookup } from "./tensor-lookup.ts";
-import type { WeightRounder, WeightsOptions } from "./weight-bands.ts";
+import type { MatrixRows, WeightRounder, WeightsOptions } from "./weight-bands.ts";
 
 interface RunnerRequest {
   readonly backend: Backend;
@@ -22,9 +24,12 @@ interface RunnerRequest {
   readonly roundings: ReadonlyMap<string, readonly RowRounding[]>;
   readonly rounder: WeightRounder;
   readonly bandBytes: number;
+  readonly buffers?: WeightsOptions["buffers"];
   readonly advance: (bytes: number) => void;
   readonly onRead?: WeightsOptions["onRead"];
   readonly signal: AbortSignal | undefined;
+  /** all layers of the main stack will run in order, then the head, with stored weights: bands are read ahead; default false */
+  readonly inOrder?: boolean;
 }
 
 /**
@@ -43,7 +48,30 @@ export function createRunner(model: ModelWithScales, running: RunnerRequest): Mo
     dims,
     tensors: runTensors(model),
     scaleOf,
+    following: running.inOrder === true ? followingRows(model) : undefined,
   });
+}
+
+/** For each stored matrix, by `tensorKey`, the matrix that a run of all layers multiplies next; experts are chosen by the run. */
+function followingRows(model: LoadedModel): ReadonlyMap<string, MatrixRows> {
+  const { dims, layers } = model;
+  const { forward } = model.family;
+  const stored = new TensorLookup(nativeOf(model), dims, forward.experts(dims), runTensors(model).values());
+  const main = layers.filter(({ stack }) => stack === "main");
+  const products: (MatrixRows | null)[] = main.flatMap((layer) =>
+    forward.block(layer.kind, dims).flatMap((stage) => {
+      if (stage.op === "experts") return [null];
+      if (stage.op !== "linear") return [];
+      return stored.parts(stored.layer(layer), [stage.to].flat()).map((part) => matmulTask(part));
+    }),
+  );
+  products.push(...stored.parts(stored.outside("head"), ["logits"]).map((part) => matmulTask(part)));
+  return new Map(
+    products.slice(1).flatMap((next, i) => {
+      const before = products[i];
+      return next === null || before == null ? [] : [[tensorKey(before.tensor), next]];
+    }),
+  );
 }
 
 /** Next step in errors of models that cannot run. */

@@ -211,8 +211,8 @@ export class ModelRunner {
   }
 
   /** Reads stored rows as `Weights.band` does, beside a run of another checkpoint. */
-  band(rows: MatrixRows, turn: number): Promise<BandData> {
-    return this.#weights.band(rows, turn);
+  band(rows: MatrixRows): Promise<BandData> {
+    return this.#weights.band(rows);
   }
 
   /** Whether `count` elements of `a` from `atA` on equal those of `b` from `atB` on. */

@@ -23,6 +23,9 @@ import type { RowRange } from "./tensor-lookup.ts";
 /** Size of the first band as a fraction of a full band; each further band doubles, up to a full band. */
 const FIRST_BAND = 1 / 8;
 
+/** Elements that `alike` compares at a time: whole blocks of every quantised type, and little memory. */
+const COMPARED_ELEMENTS = 1 << 20;
+
 /** Which values of a weight: "stored", or the name of a version of its roundings, such as "recast". */
 export type WeightVersion = string;
 /** The version of every weight, or of each unit; a unit without the version is as it is stored. */
@@ -46,10 +49,17 @@ export interface WeightsOptions {
   readonly rounder: WeightRounder;
   /** bytes of weights read at a time */
   readonly bandBytes: number;
+  /** bands in memory: one is filled while the others are used. Default 2; 3 where bands are digested, which takes longer than their products */
+  readonly buffers?: number | undefined;
   readonly advance: (bytes: number) => void;
   /** receives the stored bytes of elements [lo, hi) of a tensor whenever they are read; they are valid only during the call */
   readonly onRead?: ((tensor: Tensor, lo: number, hi: number, bytes: Uint8Array) => void) | undefined;
   readonly signal: AbortSignal | undefined;
+  /**
+   * by `tensorKey` of the tensor that ends a call of `eachBand`: the rows with which the next call probably begins. Their first band
+   * is read before that call. Default none; nothing may be rounded
+   */
+  readonly following?: ReadonlyMap<string, MatrixRows> | undefined;
 }
 
 /** Some rows of a stored matrix. */
@@ -63,6 +73,8 @@ export interface BandData {
   readonly hi: number;
   readonly stored: VersionData;
   version(choice: WeightChoice): VersionData;
+  /** keeps the data until a promise is settled; else only until the use of the band ends */
+  keep(until: Promise<unknown>): void;
 }
 
 interface VersionData {
@@ -79,8 +91,12 @@ type StoredForm = Pick<OutputRows, "times" | "plus">;
 /** The stored weights of one checkpoint. Call `close` at the end. */
 export class Weights {
   readonly #o: WeightsOptions;
-  /** two buffers: one is filled while the other is used */
   readonly #bands: readonly { readonly stored: Region; readonly rounded: readonly Region[] }[];
+  /** of each buffer, what is settled before it is filled again */
+  readonly #kept: Promise<unknown>[] = [];
+  /** number of bands that were filled: they take the buffers in turn */
+  #turn = 0;
+  #ahead: { readonly rows: MatrixRows; readonly band: Promise<BandData> } | undefined;
 
   constructor(options: WeightsOptions) {
     this.#o = options;
@@ -93,14 +109,14 @@ export class Weights {
       ),
     );
     const roundedBytes = Math.ceil(bytes * growth.reduce((most, factor) => Math.max(most, factor), 0));
-    this.#bands = [0, 1].map(() => ({
+    this.#bands = Array.from({ length: options.buffers ?? 2 }, () => ({
       stored: backend.allocate(bytes),
       rounded: Array.from({ length: mostVersions(roundings) }, () => backend.allocate(roundedBytes)),
     }));
   }
 
   /**
-   * Reads all rows, a band at a time. `use` of a band is called while the previous band is still in use, so that the
+   * Reads all rows, a band at a time. `use` of a band is called while the band before is still in use, so that the
    * backend always has work waiting; the next band is read meanwhile.
    *
    * @param progress whether this reading counts in the progress of the run
@@ -112,29 +128,31 @@ export class Weights {
     choices: readonly WeightChoice[],
     use: (rows: R, band: BandData) => Promise<void>,
   ): Promise<void> {
-    const cuts = this.#cuts(wanted);
-    const fill = (i: number) => {
-      const { rows, lo, hi } = cuts[i]!;
-      return markHandled(this.#fill(rows.tensor, lo, hi, i, choices));
-    };
-    let filled = cuts.length === 0 ? undefined : fill(0);
+    const ahead = await this.#takeAhead(wanted[0]);
+    const cuts = this.#cuts(wanted, ahead?.rows.hi);
+    const fill = (i: number) => this.#fillNext(cuts[i]!.rows.tensor, cuts[i]!, choices);
+    let filled = ahead?.band ?? (cuts.length === 0 ? undefined : fill(0));
     const uses: Promise<void>[] = [];
     try {
       for (const [i, { rows, lo, hi }] of cuts.entries()) {
         uses.push(markHandled(use(rows, await filled!)));
-        await uses[i - 1];
+        await uses[i + 1 - this.#bands.length];
         if (i + 1 < cuts.length) filled = fill(i + 1);
+        else this.#readAhead(rows.tensor);
         if (progress) this.#o.advance((hi - lo) * rowBytes(rows.tensor));
       }
-      await uses.at(-1);
+      for (const used of uses) await used;
     } finally {
       await Promise.allSettled([...uses, filled]); // no band is in use or being filled when the buffers are released
     }
   }
 
-  /** Reads rows [lo, hi) as stored into one of two buffers, 0 or 1, that `eachBand` uses too. They must fit into a band. */
-  async band({ tensor, lo, hi }: MatrixRows, turn: number): Promise<BandData> {
-    return await this.#fill(tensor, lo, hi, turn, ["stored"]);
+  /**
+   * Reads rows [lo, hi) as stored, while no call of `eachBand` runs. They must fit into a band, which stays valid until all other
+   * buffers have been filled.
+   */
+  async band({ tensor, ...rows }: MatrixRows): Promise<BandData> {
+    return await this.#fillNext(tensor, rows, ["stored"]);
   }
 
   /** What a tensor's stored numbers are multiplied by; 1 where it has no scale. */
@@ -142,13 +160,43 @@ export class Weights {
     return this.#o.scaleOf.get(tensorKey(tensor)) ?? 1;
   }
 
-  /** Cuts rows into bands; all rows of a band are of one unit. The first bands are short so that computing starts early. */
-  #cuts<R extends MatrixRows>(wanted: readonly R[]): readonly { rows: R; lo: number; hi: number }[] {
+  /** Begins to read the first band of the rows that follow the last rows of a tensor. */
+  #readAhead(tensor: Tensor): void {
+    const next = this.#o.following?.get(tensorKey(tensor));
+    if (next === undefined) return;
+    const step = Math.max(1, Math.floor(this.#o.bandBytes / rowBytes(next.tensor)));
+    const rows = { ...next, hi: Math.min(next.hi, next.lo + step) };
+    this.#ahead = { rows, band: this.#fillNext(rows.tensor, rows, ["stored"]) };
+  }
+
+  /** The band that was read ahead, if `wanted` begins with it. Else its buffer is free when this call ends. */
+  async #takeAhead(wanted: MatrixRows | undefined) {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    if (ahead === undefined) return undefined;
+    const { tensor, lo, hi } = ahead.rows;
+    if (wanted !== undefined && tensor === wanted.tensor && lo === wanted.lo && hi <= wanted.hi) return ahead;
+    await ahead.band.catch(() => {}); // a read that nobody asked for may fail
+    return undefined;
+  }
+
+  #fillNext(tensor: Tensor, { lo, hi }: RowRange, choices: readonly WeightChoice[]): Promise<BandData> {
+    return markHandled(this.#fill(tensor, lo, hi, this.#turn++, choices));
+  }
+
+  /**
+   * Cuts rows into bands; all rows of a band are of one unit. The first bands are short so that computing starts early, unless the
+   * first was read ahead: then it ends at row `aheadTo`.
+   */
+  #cuts<R extends MatrixRows>(
+    wanted: readonly R[],
+    aheadTo: number | undefined,
+  ): readonly { rows: R; lo: number; hi: number }[] {
     const cuts: { rows: R; lo: number; hi: number }[] = [];
     for (const rows of wanted) {
       for (let { lo } = rows; lo < rows.hi; ) {
-        const bytes = this.#o.bandBytes * Math.min(1, FIRST_BAND * 2 ** cuts.length);
-        const step = Math.max(1, Math.floor(bytes / rowBytes(rows.tensor)));
+        const share = aheadTo === undefined ? Math.min(1, FIRST_BAND * 2 ** cuts.length) : 1;
+        const step = Math.max(1, Math.floor((this.#o.bandBytes * share) / rowBytes(rows.tensor)));
         const hi = Math.min(rows.hi, lo + step, this.#roundingAt(rows.tensor, lo).until);
         cuts.push({ rows, lo, hi });
         lo = hi;
@@ -201,16 +249,22 @@ export class Weights {
     let same = true;
     // Reads inside `upload`, although nothing is uploaded: a backend that only counts memory then reads no bytes.
     await this.#o.backend.upload(this.#bands[0]!.stored, 0, async () => {
-      const [left, right] = await Promise.all(
-        [[a, atA] as const, [b, atB] as const].map(async ([tensor, at]) => {
-          const bytes = Buffer.alloc(count * widthOf(tensor.dtype));
-          await this.#o.sources.read(extentsOf(tensor, at, at + count), bytes, this.#o.signal);
-          return bytes;
-        }),
-      );
-      same = left!.equals(right!) || sameValues(numericDType(a), left!, right!);
+      for (let at = 0; same && at < count; at += COMPARED_ELEMENTS) {
+        const size = Math.min(COMPARED_ELEMENTS, count - at);
+        const [left, right] = await Promise.all([
+          this.#bytes(a, atA + at, size),
+          this.#bytes(b, atB + at, size),
+        ]);
+        same = left.equals(right) || sameValues(numericDType(a), left, right);
+      }
     });
     return same;
+  }
+
+  async #bytes(tensor: Tensor, from: number, count: number): Promise<Buffer> {
+    const bytes = Buffer.alloc(count * widthOf(tensor.dtype));
+    await this.#o.sources.read(extentsOf(tensor, from, from + count), bytes, this.#o.signal);
+    return bytes;
   }
 
   close(): void {
@@ -226,7 +280,9 @@ export class Weights {
     choices: readonly WeightChoice[],
   ): Promise<BandData> {
     const { backend, sources, signal } = this.#o;
-    const regions = this.#bands[turn % 2]!;
+    const buffer = turn % this.#bands.length;
+    const regions = this.#bands[buffer]!;
+    await this.#kept[buffer];
     const columns = columnsOf(tensor.shape);
     const dtype = numericDType(tensor);
     const { rounded } = this.#roundingAt(tensor, lo);
@@ -250,7 +306,13 @@ export class Weights {
         );
       }
     });
-    return { lo, hi, stored, version: (choice) => versions.get(roundingOf(rounded, choice))! };
+    return {
+      ...{ lo, hi, stored },
+      version: (choice) => versions.get(roundingOf(rounded, choice))!,
+      keep: (until) => {
+        this.#kept[buffer] = until.catch(() => {}); // the caller gets the error
+      },
+    };
   }
 
   /** Fills `target` with elements [lo, hi) of a tensor as the destination stores them. */

@@ -75,10 +75,11 @@ export async function runLockstep(
   b: ModelWithScales,
   request: LockstepRequest,
 ): Promise<LockstepResult & { readonly equal: EqualContent }> {
-  return await openedFor(a, b, request, async (options, pairs) => {
-    const result = await compareStepByStep(options, request.begun ?? null);
-    return { ...result, equal: pairs?.equal ?? new Map() };
-  });
+  const { begun = null } = request;
+  const { result, equal } = await openedFor(a, b, request, true, (options) =>
+    compareStepByStep(options, begun),
+  );
+  return { ...result, equal };
 }
 
 /** Runs main layers of both checkpoints until `end` layers have run. @returns the state for a process that goes on */
@@ -88,16 +89,23 @@ export async function runLayersOf(
   request: LockstepRequest,
   end: number,
 ): Promise<LockstepState> {
-  return await openedFor(a, b, request, (options) => compareLayers(options, request.begun ?? null, end));
+  const { begun = null } = request;
+  const { result } = await openedFor(a, b, request, false, (options) => compareLayers(options, begun, end));
+  return result;
 }
 
-/** Opens the files of both checkpoints while `run` runs them. */
+/**
+ * Opens the files of both checkpoints while `run` runs them.
+ *
+ * @param toEnd all layers run that are left: what follows may be read ahead
+ */
 async function openedFor<T>(
   storedA: ModelWithScales,
   storedB: ModelWithScales,
   request: LockstepRequest,
-  run: (options: LockstepOptions, pairs: PairedReading | undefined) => Promise<T>,
-): Promise<T> {
+  toEnd: boolean,
+  run: (options: LockstepOptions) => Promise<T>,
+): Promise<{ readonly result: T; readonly equal: EqualContent }> {
   const [a, b] = [decodeWeights(storedA), decodeWeights(storedB)];
   const { backend, ids, memoryBytes, rounder, watch, signal, begun = null } = request;
   const { family } = a;
@@ -108,32 +116,35 @@ async function openedFor<T>(
   await using pairs = request.pairs === true ? await pairedReading(backend) : undefined;
   const bytes = partBytes(memoryBytes);
   const advance = (bytes: number) => watch({ type: "advance", phase: "logits", bytes });
-  const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, advance, signal };
-  const runnerA = createRunner(a, { ...common, sources: sourcesA, roundings });
+  const isExact = roundings.size === 0;
+  const buffers = isExact ? 3 : 2;
+  const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, buffers, advance, signal };
+  const runnerA = createRunner(a, {
+    ...{ ...common, sources: sourcesA, roundings },
+    inOrder: isExact && toEnd,
+  });
   const runnerB = createRunner(b, { ...common, sources: sourcesB, roundings: new Map() });
   if (begun !== null) advance(bytesBefore(storedA, begun.layers) + bytesBefore(storedB, begun.layers));
-  const result = await run(
-    {
-      backend,
-      forward: family.forward,
-      dims,
-      layers: a.layers,
-      ids,
-      textTokens: request.textTokens ?? 0,
-      a: runnerA,
-      b: runnerB,
-      recast: roundings.size > 0,
-      pairs,
-      advance,
-      blockBytes: bytes / 2,
-      watch,
-      signal,
-    },
+  const result = await run({
+    backend,
+    forward: family.forward,
+    dims,
+    layers: a.layers,
+    ids,
+    textTokens: request.textTokens ?? 0,
+    a: runnerA,
+    b: runnerB,
+    recast: !isExact,
     pairs,
-  );
+    advance,
+    blockBytes: bytes / 2,
+    watch,
+    signal,
+  });
+  const equal = (await pairs?.finish()) ?? new Map(); // the digests use the memory of the runners
   runnerA.close();
   runnerB.close();
-  return result;
+  return { result, equal };
 }
 
 /** Bytes of the weights of the first main layers. */

@@ -26,6 +26,8 @@ export type Call =
       readonly at: number;
       readonly size: number;
       readonly cast?: BandCast;
+      /** elements of the band at `at`; given, `dead` tells whether all of them are 0 or all are NaN */
+      readonly probe?: { readonly dtype: FloatDType; readonly count: number };
     }
   /**
    * casts rows of a matrix to E4M3 with a scale for each block, and digests the codes as `band` does. "whole": the rows are
@@ -175,7 +177,7 @@ export interface CastError {
 
 export interface CallResults {
   amax: number;
-  band: { overflowAt: number };
+  band: { overflowAt: number; dead: EmptyKind | null };
   /** size of the scales after the codes, bytes */
   blocks: { scaleBytes: number };
   columns: { overflowAt: number };

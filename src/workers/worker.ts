@@ -78,15 +78,16 @@ function lossOf(cast: Casting, at: number, count: number): Loss {
 
 const answers: { [K in Call["op"]]: (call: Extract<Call, { op: K }>) => CallResults[K] } = {
   amax: ({ dtype, at, count }) => caster.amax(dtype, at, count),
-  band: ({ at, size, cast, sealed, ofSource, ofCodes = false }) => {
+  band: ({ at, size, cast, sealed, ofSource, ofCodes = false, probe }) => {
+    const dead = probe === undefined ? null : caster.emptyKind(probe.dtype, at, probe.count);
     if (cast === undefined) {
       stored.update(view(at, size), sealed);
-      return { overflowAt: -1 };
+      return { overflowAt: -1, dead };
     }
     if (ofSource === true) sourceDigest().update(view(at, size));
     const overflowAt = castBand(at, cast, ofCodes);
     stored.update(view(cast.toAt, cast.toSize), sealed);
-    return { overflowAt };
+    return { overflowAt, dead };
   },
   columns: ({ at, rows, rowBytes, parts, sealed, cast, ofCodes = false }) => {
     const overflowAt = cast === undefined ? -1 : castBand(at, cast, ofCodes);

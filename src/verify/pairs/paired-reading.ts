@@ -1,6 +1,6 @@
 /**
  * One reading of two checkpoints for both rungs. Where both sides ask for the same products of stored tensors, each band of
- * the source that is multiplied is compared with the same rows of the destination, and digested. If all bands of a stage
+ * the source that is multiplied is compared with the same rows of the destination, and digested by a worker. If all bands of a stage
  * are equal, the results of the destination are those of the source and are not computed again.
  *
  * This trusts no mapping: which rows of which tensor belong together is said by two tables of uses, one for each side. The
@@ -45,21 +45,21 @@ export interface PairedStage {
   readonly bytes: number;
 }
 
-/** Elements [from, from + count) of a tensor of each side, in the shared memory. */
-interface BandPair {
+/** Elements [from, from + count) of a tensor of each side, which are equal; `address` is in the shared memory. */
+interface EqualBands {
   readonly tensors: readonly [source: Tensor, destination: Tensor];
   readonly from: number;
   readonly count: number;
-  readonly addresses: readonly [source: number, destination: number];
+  readonly address: number;
 }
 
 /** Two tensors whose elements were equal from the first on. */
 interface Progress {
   readonly key: string;
-  /** elements that were digested */
-  readonly next: number;
-  /** of all bands so far; undefined before the first */
-  readonly dead: EmptyKind | null | undefined;
+  /** elements that the worker digests or has digested */
+  next: number;
+  /** of all bands that were digested so far; undefined before the first */
+  dead: EmptyKind | null | undefined;
 }
 
 export class PairedReading implements AsyncDisposable {
@@ -68,9 +68,10 @@ export class PairedReading implements AsyncDisposable {
   readonly #worker: BandWorker;
   readonly #equal = new Map<string, EqualTensors>();
   #progress: Progress | null = null;
-  #turn = 0;
   /** the comparison of the band before */
   #last: Promise<unknown> = Promise.resolve();
+  /** the digest of the last band: the worker digests in order */
+  #digested: Promise<unknown> = Promise.resolve();
 
   private constructor(backend: Backend, memory: WebAssembly.Memory, scratch: Region, at: number) {
     this.#backend = backend;
@@ -84,8 +85,9 @@ export class PairedReading implements AsyncDisposable {
     return new PairedReading(backend, memory, scratch, await addressOf(backend, scratch));
   }
 
-  /** The pairs of whole tensors that were found equal so far. */
-  get equal(): EqualContent {
+  /** Waits for all digests. @returns the pairs of whole tensors that were found equal */
+  async finish(): Promise<EqualContent> {
+    await this.#digested;
     return this.#equal;
   }
 
@@ -103,18 +105,25 @@ export class PairedReading implements AsyncDisposable {
     let areEqual = true;
     let bytes = 0;
     return {
-      observe: async ({ tensor }, { lo, hi, stored }) => {
+      observe: async ({ tensor }, { lo, hi, stored, keep }) => {
         const other = partners.get(tensorKey(tensor))!; // the run multiplies what `source` lists
         const before = this.#last;
         const compare = async () => {
-          const found = await runner.band({ tensor: other, lo, hi }, this.#turn++ % 2);
+          const found = await runner.band({ tensor: other, lo, hi });
           await before; // a digest takes the bands in order
           const columns = columnsOf(tensor.shape);
           const [from, count] = [lo * columns, (hi - lo) * columns];
-          const [a, b] = [stored, found.stored].map(({ region }) => addressOf(this.#backend, region));
-          const addresses = [await a!, await b!] as const;
-          areEqual = (await this.#compare({ tensors: [tensor, other], from, count, addresses })) && areEqual;
-          bytes += (count * bitsOf(tensor.dtype)) / 8;
+          const size = (count * bitsOf(tensor.dtype)) / 8;
+          bytes += size;
+          const a = await bytesIn(this.#backend, stored.region, size);
+          if (!a.equals(await bytesIn(this.#backend, found.stored.region, size))) {
+            areEqual = false;
+            return;
+          }
+          const digested = this.#digest({ tensors: [tensor, other], from, count, address: a.byteOffset });
+          keep(digested);
+          this.#digested = Promise.all([this.#digested, digested]);
+          this.#digested.catch(() => {}); // `finish` throws the error
         };
         const compared = compare();
         this.#last = compared.catch(() => {}); // the run of the stage gets the error
@@ -134,30 +143,28 @@ export class PairedReading implements AsyncDisposable {
     this.#backend.release(this.#scratch);
   }
 
-  /** @returns whether the two bands are equal */
-  async #compare({ tensors: [tensor, other], from, count, addresses: [a, b] }: BandPair): Promise<boolean> {
+  /** Digests a band that is equal on both sides if it is the next one of its tensor. @returns the end of the digest */
+  async #digest({ tensors: [tensor, other], from, count, address }: EqualBands): Promise<void> {
     const { dtype, shape } = tensor;
     const key = pairKey(tensorKey(tensor), tensorKey(other));
     if (from === 0) {
-      await this.#worker.call({ op: "finish" }); // forgets a tensor that was not read to its end
+      // forgets a tensor that was not read to its end; after an error the next call fails too
+      this.#worker.call({ op: "finish" }).catch(() => {});
       this.#progress = { key, next: 0, dead: undefined };
     }
-    const before = this.#progress;
+    const progress = this.#progress;
+    if (progress?.key !== key || progress.next !== from) return; // the bytes rung reads this pair
+    progress.next += count;
     const size = (count * bitsOf(dtype)) / 8;
-    const pair = { op: "pair", a, b, count, size, toSize: size } as const;
-    const probe = isFloat(dtype) && before?.dead !== null ? { probe: dtype } : {};
-    const { differsAt, dead } = await this.#worker.call({ ...pair, ...probe });
-    this.#progress = null;
-    if (differsAt >= 0) return false;
-    if (before?.key !== key || before.next !== from) return true; // not the next band: the bytes rung reads this pair
-    const next = from + count;
-    const deadSoFar = before.dead === undefined || before.dead === dead ? dead : null;
-    if (next < countOf(shape) || next < countOf(other.shape)) this.#progress = { key, next, dead: deadSoFar };
-    else {
-      const { sha256 } = await this.#worker.call({ op: "finish" });
-      this.#equal.set(key, { dtype, elements: next, sha256, dead: deadSoFar });
-    }
-    return true;
+    const probe = isFloat(dtype) && progress.dead !== null ? { probe: { dtype, count } } : {};
+    const digested = this.#worker.call({ op: "band", at: address, size, sealed: false, ...probe });
+    const isLast = progress.next === countOf(shape) && progress.next === countOf(other.shape);
+    const finished = isLast ? this.#worker.call({ op: "finish" }) : undefined;
+    const { dead } = await digested;
+    progress.dead = progress.dead === undefined || progress.dead === dead ? dead : null;
+    if (finished === undefined) return;
+    const { sha256 } = await finished;
+    this.#equal.set(key, { dtype, elements: progress.next, sha256, dead: progress.dead });
   }
 }
 
@@ -178,4 +185,9 @@ function partnersOf(
 
 async function addressOf(backend: Backend, region: Region): Promise<number> {
   return (await backend.view(region, 0)).byteOffset;
+}
+
+async function bytesIn(backend: Backend, region: Region, size: number): Promise<Buffer> {
+  const { buffer, byteOffset } = await backend.view(region, 0);
+  return Buffer.from(buffer, byteOffset, size);
 }

@@ -20,7 +20,7 @@ import { familyGolden, golden, workFolder } from "../../support/goldens.ts";
 import { type Copy, copyOf, Editor, opened } from "../../support/verify/planted.ts";
 
 const work = workFolder();
-/** Bands of 64 KiB, the first of a stage of 8 KiB: tensors of these models have several. */
+/** Bands of 64 KiB, of which the largest tensors of these models have several; bands.test.ts gives single ones. */
 const SMALL_BANDS: VerifyOptions = { tokens: 5, threads: 1, memoryBytes: 6 * 1024 * 1024 };
 const PROMPT = { ids: seededIds(5, 0, 512), textTokens: 0 };
 

@@ -1,0 +1,78 @@
+/** Which bands of two checkpoints make a pair of equal tensors, and that its digest is of these bands alone. */
+import { createHash } from "node:crypto";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { createWasmBackend } from "../../../kernels/backend/wasm.ts";
+import type { Backend } from "../../../kernels/kernel.ts";
+import type { Tensor } from "../../../src/core/checkpoint.ts";
+import { matmulTask } from "../../../src/inference/products/tasks.ts";
+import type { ModelRunner } from "../../../src/inference/runner.ts";
+import type { BandData } from "../../../src/inference/weight-bands.ts";
+import { PairedReading, pairKey } from "../../../src/verify/pairs/paired-reading.ts";
+
+const [ROWS, COLUMNS, BANDS] = [2, 8, 3];
+const SIZE = 4 * ROWS * COLUMNS;
+const tensorOf = (name: string): Tensor => ({
+  ...{ name, dtype: "F32", shape: [ROWS * BANDS, COLUMNS], pieces: [] },
+});
+const tensors = { x: tensorOf("x"), y: tensorOf("y") };
+
+let backend: Backend;
+beforeAll(async () => {
+  backend = await createWasmBackend({ threads: 1, memoryBytes: 2 ** 25 });
+});
+afterAll(() => backend[Symbol.asyncDispose]());
+
+/** The bytes of a band: of the source, and of the destination. */
+const bytesOf = (name: string, band: number): Buffer => Buffer.alloc(SIZE, `${name}${band}`);
+
+/**
+ * Gives bands to a reading.
+ *
+ * @param bands such as "x0": the first band of x, equal on both sides; "x0!": unlike
+ * @returns the digests of the pairs that it finds, and what it should be for all bands of a tensor
+ */
+async function pairsAmong(bands: readonly string[]) {
+  await using pairs = await PairedReading.open(backend, backend.memory!);
+  const products = Object.values(tensors).map((tensor) => ({ tensor, description: "" }));
+  const filled = async (bytes: Uint8Array) => {
+    const region = backend.allocate(SIZE);
+    await backend.upload(region, SIZE, async (view) => view.set(bytes));
+    return { region, dtype: "F32" as const, scale: 1, areValues: false };
+  };
+  let destination: Buffer = Buffer.alloc(0);
+  const runner = { band: async () => ({ stored: await filled(destination) }) };
+  const stage = pairs.stage(products, products, runner as unknown as ModelRunner)!; // it uses nothing else
+  for (const text of bands) {
+    const [name, band] = [text[0] as keyof typeof tensors, Number(text[1])];
+    destination = bytesOf(name, band);
+    if (text.endsWith("!")) destination[SIZE - 1]! ^= 1;
+    const [lo, hi] = [band * ROWS, (band + 1) * ROWS];
+    const stored = await filled(bytesOf(name, band));
+    const data: BandData = { lo, hi, stored, version: () => stored, keep() {} };
+    const outputs = [{ to: "y", at: lo, from: lo, count: ROWS }];
+    await stage.observe(matmulTask({ tensor: tensors[name], outputs, inputOffset: 0 }), data);
+  }
+  const found = [...(await pairs.finish())].map(([key, { sha256 }]) => [key, sha256]);
+  return { found: Object.fromEntries(found), areEqual: stage.areEqual };
+}
+
+const whole = (name: string) => {
+  const sha = createHash("sha256");
+  for (let band = 0; band < BANDS; band++) sha.update(bytesOf(name, band));
+  return [pairKey(name, name), sha.digest("hex")];
+};
+
+it.each<[string, readonly string[], readonly string[]]>([
+  ["both", ["x0", "x1", "x2", "y0", "y1", "y2"], ["x", "y"]],
+  ["one after a tensor that differs in its last band", ["x0", "x1", "x2!", "y0", "y1", "y2"], ["y"]],
+  ["one after a tensor that differs in a middle band", ["x0", "x1!", "x2", "y0", "y1", "y2"], ["y"]],
+  ["one after a tensor that differs in its first band", ["x0!", "x1", "x2", "y0", "y1", "y2"], ["y"]],
+  ["one after a tensor that ends early", ["x0", "y0", "y1", "y2"], ["y"]],
+  ["one that was read again", ["x0", "x1!", "x0", "x1", "x2"], ["x"]],
+  ["none where a band comes twice in the place of another", ["x0", "x1", "x1"], []],
+  ["none where a band is missing", ["x0", "x2", "x1!"], []],
+])("finds %s", async (_, bands, expected) => {
+  const { found, areEqual } = await pairsAmong(bands);
+  expect(found).toEqual(Object.fromEntries(expected.map(whole)));
+  expect(areEqual).toBe(!bands.some((band) => band.endsWith("!")));
+});
