@@ -17,7 +17,7 @@ export async function encoderSpeeds(rounds: number): Promise<void> {
   const encoder = await createBlockEncoder(memory, FIRST_ADDRESS, caster);
   const bell = () => (Math.random() + Math.random() + Math.random() - 1.5) / 20;
   new Float32Array(memory.buffer, at, COUNT).set(Float32Array.from({ length: COUNT }, bell));
-  const why = absent("ggml", "");
+  const why = absent("ggml");
   const [ours, ggml] = [new Map<string, number>(), new Map<string, number>()];
   const raise = (best: Map<string, number>, dtype: string, rate: number) =>
     best.set(dtype, Math.max(rate, best.get(dtype) ?? 0));

@@ -5,14 +5,12 @@ import { fileURLToPath } from "node:url";
 const oracle = fileURLToPath(new URL("../../../../shared/oracle", import.meta.url)); // from dist/test/bench
 const userland = process.env.ORACLE_DIR ?? "/var/tmp/oracle";
 
-/** Why a peer cannot run on a folder here, or undefined. */
-export function absent(id: string, source: string): string | undefined {
+/** Why a peer cannot run here, or undefined. */
+export function absent(id: string): string | undefined {
   if (!["torch", "dcp", "transformers", "llama", "ggml", "quantize4", "quantize8"].includes(id))
     return undefined;
   if (!existsSync(`${oracle}/run`)) return "there is no ../shared/oracle";
   if (!existsSync(`${userland}/.ready`)) return "the userland of ../shared/oracle is not built";
-  if (id === "llama" && !existsSync(`${source}.gguf`))
-    return `there is no ${source}.gguf: peers/gguf_from_hf.py (Nemotron-H) or llama.cpp's converter writes it, given a tokenizer.json`;
   return undefined;
 }
 
@@ -43,8 +41,8 @@ with torch.inference_mode():
 `;
 
 /** One process that loads and evaluates 64 tokens once, in BF16, without a warm-up. */
-export const llama = (source: string, threads: number): readonly string[] => [
-  ...[`${oracle}/run`, "llama-bench", "-m", `${source}.gguf`, "-p", "64", "-n", "0"],
+export const llama = (file: string, threads: number): readonly string[] => [
+  ...[`${oracle}/run`, "llama-bench", "-m", file, "-p", "64", "-n", "0"],
   ...["-t", String(threads), "-r", "1", "--no-warmup", "-o", "json"],
 ];
 

@@ -163,7 +163,9 @@ const FIRST_LOGITS: Readonly<Record<string, Item>> = {
   transformers: { title: "Transformers, bf16, 64 tokens", command: transformers },
   llama: {
     title: "llama.cpp, bf16, 64 tokens",
-    command: (source) => llama(source, availableParallelism()),
+    aim: "logits <= 1.0 x this",
+    needs: "gguf",
+    command: (source) => llama(COPIES.gguf(source), availableParallelism()),
   },
 };
 const kindOfFile = (kind: string): Item => ({
@@ -235,9 +237,9 @@ async function bench(all: readonly (Item & { id: string })[]): Promise<void> {
     const maxBytes = size === undefined ? undefined : bytesIn(size);
     if (!existsSync(join(source, "config.json")))
       await synthesize(source, { ...preset(name, maxBytes), seed: 0 });
-    const items = all.filter(({ id }) => absent(id, source) === undefined);
+    const items = all.filter(({ id }) => absent(id) === undefined);
     for (const { id, title } of all) {
-      const why = absent(id, source);
+      const why = absent(id);
       if (why !== undefined) console.log(`\nskipped: ${title}: ${why}`);
     }
     if (items.length === 0) continue;
