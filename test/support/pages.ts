@@ -68,6 +68,9 @@ export const LONG_PAGES: readonly string[] = [
   "docs/extending.md",
   "docs/recording-references.md",
   "docs/generate.md",
+  "docs/formats.md",
+  "docs/many-machines.md",
+  "docs/tasks/publish-fp8.md",
 ];
 
 /** The shell blocks of a page, each as its lines. In a block of the kind `console` a line begins with `$`. */

@@ -126,7 +126,8 @@ type Share = Pick<MergeTaskReport, "compared" | "different" | "bytesRead" | "lay
 /** Verifies the share, and leaves what it finds beside the staged files, if no file of both sides changed meanwhile. */
 async function verifyShare(conversion: PreparedConversion, task: Task, lock: Lock): Promise<Share> {
   const { destination, format, verification, complete } = conversion;
-  const { source, prepared } = verification!; // `verify` is never "off" here
+  if (verification === null) throw new IsologitError("USAGE", "a task compares, and `verify` is off");
+  const { source, prepared } = verification;
   const signal = whileHeld(lock, conversion.options.signal);
   const options = { ...prepared.options, signal };
   const folder = stagingPath(destination);
