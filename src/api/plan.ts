@@ -1,6 +1,5 @@
 /** `plan`: reports what `convert` would do. */
 
-import { rename, rm, writeFile } from "node:fs/promises";
 import { calibrateModel } from "../calibrate/calibrate.ts";
 import { type LoadedModel, matchModel, readScaleValues } from "../checkpoint/load.ts";
 import type { FileKindReport } from "../convert/dtypes/file-kind.ts";
@@ -15,8 +14,8 @@ import {
 import { preparePlan } from "../convert/prepare.ts";
 import { readablePlan } from "../convert/tensors/planned-store.ts";
 import type { DroppedEntries, PaddingRows, Plan, PlannedTensor } from "../convert/types.ts";
-import { systemError } from "../core/errors.ts";
 import { ignoreEvents } from "../core/events.ts";
+import { writeWhole } from "../io/whole-file.ts";
 import { type PluginsReport, pluginsReport } from "../plugins/plugin.ts";
 import type { CalibrationRecord } from "../quantization/calibration.ts";
 import type { SearchOptions } from "../sensitivity/options.ts";
@@ -128,20 +127,9 @@ export async function plan(
     dropped: planned.dropped,
     padding: planned.padding,
   };
-  if (options.out !== undefined) await writePlan(options.out, report);
+  // whole at once: tasks may be about to read it
+  if (options.out !== undefined) await writeWhole(options.out, `${JSON.stringify(report, null, 2)}\n`);
   return report;
-}
-
-/** The file appears complete or not at all: tasks may be about to read it. */
-async function writePlan(file: string, report: PlanReport): Promise<void> {
-  const part = `${file}.${process.pid}.partial`;
-  try {
-    await writeFile(part, `${JSON.stringify(report, null, 2)}\n`);
-    await rename(part, file);
-  } catch (error) {
-    await rm(part, { force: true }).catch(() => {}); // the first error is reported
-    throw systemError(error, { file });
-  }
 }
 
 /** Compares the source with the planned destination, which is cast while it is read. */

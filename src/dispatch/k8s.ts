@@ -2,7 +2,7 @@
  * The Jobs of a conversion under Kubernetes: a plan, an Indexed Job of tasks that write, another of tasks that compare, and the
  * merge. All are applied together.
  * A Job whose turn has not come ends with the status of a fault that may pass (its plan file, or a journal, is missing), and
- * Kubernetes starts it again after 10 s, 20 s and so on, at most 6 minutes: no process waits, and none schedules.
+ * Kubernetes starts it again after 10 s, 20 s and so on, at most 6 minutes: no process waits for another Job, and none schedules.
  */
 import { FATAL_STATUSES } from "./statuses.ts";
 

@@ -1,9 +1,10 @@
 /** Writes reports to files: a file appears complete or not at all. */
 import { constants } from "node:fs";
-import { access, appendFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { access, appendFile, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { IsologitError, systemError } from "../core/errors.ts";
 import { makeFolders } from "../io/folders.ts";
+import { writeWhole } from "../io/whole-file.ts";
 import { htmlText } from "./html.ts";
 import { jsonText } from "./json.ts";
 import { junitText } from "./junit.ts";
@@ -72,12 +73,5 @@ async function located(file: string, act: () => Promise<void>): Promise<void> {
 async function replace(file: string, text: string): Promise<void> {
   const there = await stat(file).catch(() => null);
   if (there !== null && !there.isFile()) return writeFile(file, text);
-  const partial = `${file}.partial`;
-  try {
-    await writeFile(partial, text);
-    await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true }).catch(() => {}); // the first error is reported
-    throw error;
-  }
+  await writeWhole(file, text);
 }

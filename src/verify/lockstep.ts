@@ -20,19 +20,18 @@ import { tensorKey } from "../core/checkpoint.ts";
 import { Distance, relL2, sameBits } from "../core/distance.ts";
 import { IsologitError } from "../core/errors.ts";
 import type { Watch } from "../core/events.ts";
-import { roundToBf16 } from "../core/float.ts";
 import type { ExpertChoice, Forward, Stage } from "../families/forward.ts";
 import type { Dims, Layer } from "../families/structure.ts";
 import { Streams, stageStreams } from "../inference/activations.ts";
 import { ExpertRows } from "../inference/expert-rows.ts";
 import { type Fingerprint, FingerprintRecorder } from "../inference/fingerprint.ts";
 import { blockWords } from "../inference/memory.ts";
-import type { StreamSet } from "../inference/products/multiplier.ts";
 import type { ModelRunner } from "../inference/runner.ts";
 import type { BlockNames } from "../inference/tensor-lookup.ts";
 import { Controls } from "./controls/controls.ts";
 import type { Control } from "./controls/trials.ts";
 import { wiringLimit } from "./limits.ts";
+import { LockstepRuns } from "./lockstep-runs.ts";
 import type { LockstepState } from "./lockstep-state.ts";
 import { type BadDoor, type DoorLayer, WiringComparison } from "./lockstep-wiring.ts";
 import { LogitsComparison, type LogitsSummary } from "./metrics.ts";
@@ -79,33 +78,6 @@ export interface LockstepResult {
   readonly fingerprint: Fingerprint;
 }
 
-/**
- * Runs both models step by step.
- *
- * @param begun the state after the first layers, if they have run already
- * @throws TENSOR_MISSING, and read errors
- */
-export async function compareStepByStep(
-  options: LockstepOptions,
-  begun: LockstepState | null,
-): Promise<LockstepResult> {
-  return new Lockstep(options).run(begun);
-}
-
-/**
- * Runs main layers only.
- *
- * @param begun the state after the layers before
- * @param end   number of layers that have run afterwards
- */
-export async function compareLayers(
-  options: LockstepOptions,
-  begun: LockstepState | null,
-  end: number,
-): Promise<LockstepState> {
-  return new Lockstep(options).runTo(end, begun);
-}
-
 /** The stages of a block, of the start or end of a prediction step, or of the head. */
 interface Section {
   readonly layer: number;
@@ -121,16 +93,11 @@ const EMBEDDING: DoorLayer = { layer: -1, kind: "embedding" };
 /** A word whose values are stored multiplied is rounded where it is multiplied, and where it is divided again. */
 const PRODUCT_ROUNDINGS = 2;
 
-class Lockstep {
+/** Two models that run step by step, once. */
+export class Lockstep {
   readonly #o: LockstepOptions;
   readonly #widths: Readonly<Record<string, number>>;
-  readonly #source: Streams;
-  readonly #recastSource: Streams;
-  readonly #noise: Streams | undefined;
-  readonly #destination: Streams;
-  readonly #destinationOnSourceInputs: Streams;
-  /** the runs of the model that keep a residual stream of their own; the other run borrows its inputs */
-  readonly #runs: readonly Streams[];
+  readonly #runs: LockstepRuns;
   readonly #drifts: LayerDrift[] = [];
   #flips = 0;
   #inOrder = true;
@@ -146,29 +113,25 @@ class Lockstep {
     const rowsOf = (name: string) =>
       forward.dispatched.includes(name) ? this.#expertRows!.rows : ids.length;
     const lengthOf = (name: string) => rowsOf(name) * this.#widths[name]!;
-    const streams = () => new Streams(backend, lengthOf);
+    this.#runs = new LockstepRuns(options.recast, () => new Streams(backend, lengthOf));
     this.#controls = new Controls({ ...options, runner: options.b, lengthOf });
     this.#recorder = new FingerprintRecorder(ids.length);
-    this.#source = streams();
-    this.#destination = streams();
-    this.#destinationOnSourceInputs = streams();
-    this.#recastSource = options.recast ? streams() : this.#source;
-    this.#noise = options.recast ? streams() : undefined;
-    this.#wiring = new WiringComparison(this.#recastSource, this.#destination, this.#widths);
-    this.#runs = [
-      this.#source,
-      this.#destination,
-      ...(this.#noise === undefined ? [] : [this.#recastSource, this.#noise]),
-    ];
+    this.#wiring = new WiringComparison(this.#runs.recastSource, this.#runs.destination, this.#widths);
   }
 
+  /**
+   * Runs all layers and the head.
+   *
+   * @param begun the state after the first layers, if they have run already
+   * @throws TENSOR_MISSING, STAGING_CHANGED, and read errors
+   */
   async run(begun: LockstepState | null): Promise<LockstepResult> {
     const { layers } = this.#o;
-    const main = layers.filter(({ stack }) => stack === "main");
+    const main = this.#main;
     await this.#runLayers(main.length, begun);
     const logits = await this.#head(main.length);
     for (const layer of layers) if (layer.stack === "mtp") await this.#mtpLayer(layer, main.length + 1);
-    for (const run of this.#runs) run.releaseAll();
+    this.#runs.releaseAll();
     const { measures: wiring, bad } = this.#wiring;
     const [flips, inOrder] = [this.#flips, this.#inOrder];
     const controls = this.#controls.results;
@@ -176,11 +139,11 @@ class Lockstep {
     return { layers: this.#drifts, wiring, bad, flips, inOrder, logits, controls, fingerprint };
   }
 
+  /** Runs main layers only, until `end` of them have run. @throws as `run` */
   async runTo(end: number, begun: LockstepState | null): Promise<LockstepState> {
     await this.#runLayers(end, begun);
-    const residuals: Float32Array[] = [];
-    for (const run of this.#runs) residuals.push(Float32Array.from(await run.view("residual")));
-    for (const run of this.#runs) run.releaseAll();
+    const residuals = await this.#runs.residuals();
+    this.#runs.releaseAll();
     return {
       ...{ layers: end, residuals, drifts: this.#drifts },
       ...{ flips: this.#flips, inOrder: this.#inOrder },
@@ -188,29 +151,26 @@ class Lockstep {
     };
   }
 
+  get #main(): readonly Layer[] {
+    return this.#o.layers.filter(({ stack }) => stack === "main");
+  }
+
   /** Runs main layers until so many have run. */
   async #runLayers(end: number, begun: LockstepState | null): Promise<void> {
     if (begun === null) {
       await this.#embed("residual", this.#o.ids, EMBEDDING);
       await this.#entry();
-      this.#recorder.residual(await this.#destination.view("residual"));
+      this.#recorder.residual(await this.#runs.destination.view("residual"));
     } else await this.#restore(begun);
-    const main = this.#o.layers.filter(({ stack }) => stack === "main");
-    for (const layer of main.slice(begun?.layers ?? 0, end)) await this.#block(layer, layer.index);
+    for (const layer of this.#main.slice(begun?.layers ?? 0, end)) await this.#block(layer, layer.index);
   }
 
   async #restore(begun: LockstepState): Promise<void> {
+    const { layers, residuals } = begun;
     const length = this.#o.ids.length * this.#widths.residual!;
-    for (const [i, run] of this.#runs.entries()) {
-      const values = begun.residuals[i];
-      if (values?.length !== length)
-        throw new IsologitError(
-          "STAGING_CHANGED",
-          `the state after ${begun.layers} layers is of another run`,
-        );
-      run.make(["residual"]);
-      await run.put("residual", values);
-    }
+    if (residuals.length !== this.#runs.all.length || residuals.some((values) => values.length !== length))
+      throw new IsologitError("STAGING_CHANGED", `the state after ${layers} layers is of another run`);
+    await this.#runs.putResiduals(residuals);
     this.#drifts.push(...begun.drifts);
     [this.#flips, this.#inOrder] = [begun.flips, begun.inOrder];
     await this.#wiring.restore(begun.wiring);
@@ -238,9 +198,10 @@ class Lockstep {
       names: [a.layer(layer), b.layer(layer)],
     };
     const localRelL2 = await this.#stages(forward.block(kind, dims), section);
-    await this.#addResidual();
-    const residual = await this.#destination.view("residual");
-    const driftRelL2 = relL2(await this.#source.view("residual"), residual);
+    await this.#runs.addResidual();
+    this.#wiring.noteResidualSum();
+    const residual = await this.#runs.destination.view("residual");
+    const driftRelL2 = relL2(await this.#runs.source.view("residual"), residual);
     if (layer.stack === "main") this.#recorder.residual(residual);
     this.#drifts.push({ layer: number, kind, driftRelL2, localRelL2 });
     watch({ type: "layer", layer: number, of: layers.length, kind });
@@ -279,7 +240,7 @@ class Lockstep {
     for (const [i, stage] of stages.entries()) {
       signal?.throwIfAborted();
       largest = Math.max(largest, await this.#stage(stage, section));
-      for (const run of this.#runs) run.releaseUnused(stages, i);
+      this.#runs.releaseUnused(stages, i);
     }
     a.forget();
     b.forget();
@@ -290,20 +251,21 @@ class Lockstep {
 
   async #embed(stream: string, ids: readonly number[], { layer, kind }: DoorLayer): Promise<void> {
     const { a, b } = this.#o;
-    for (const run of this.#runs) {
-      run.make([stream]);
-      const weights = run === this.#recastSource && this.#o.recast ? "recast" : "stored";
-      await (run === this.#destination ? b : a).embed(ids, weights, run.regions.get(stream)!);
+    const { all, destination, recastSource } = this.#runs;
+    this.#runs.make([stream]);
+    for (const run of all) {
+      const weights = run === recastSource && this.#o.recast ? "recast" : "stored";
+      await (run === destination ? b : a).embed(ids, weights, run.regions.get(stream)!);
     }
     const tensors = b.tables.map(({ tensor }) => tensorKey(tensor));
     const isAlike = a.tableArithmetic === b.tableArithmetic;
     if (!isAlike) this.#inOrder = false;
     const limit = wiringLimit(isAlike, PRODUCT_ROUNDINGS);
-    await this.#wiring.compareDoor(stream, this.#destination, limit, { layer, kind, tensors });
+    await this.#wiring.compareDoor(stream, destination, limit, { layer, kind, tensors });
     await this.#wiring.noteZeros(stream, null);
     if (stream !== "residual") return;
     const site = { layer, kind, limit, slot: "embedding", expectedZeros: this.#wiring.expectedZeros };
-    await this.#controls.embed(site, this.#recastSource.regions.get(stream)!);
+    await this.#controls.embed(site, recastSource.regions.get(stream)!);
   }
 
   /** Runs a stage in all runs. @returns the largest distance at a door */
@@ -311,18 +273,19 @@ class Lockstep {
     const { a, b } = this.#o;
     const { reads, makes } = stageStreams(stage);
     const ownInputs = this.#wiring.areEqual(reads);
-    for (const run of this.#runs) run.make(makes);
-    if (!ownInputs) this.#destinationOnSourceInputs.make(makes);
+    const { source, recastSource, destination, destinationOnSourceInputs } = this.#runs;
+    this.#runs.make(makes);
+    if (!ownInputs) destinationOnSourceInputs.make(makes);
     const paired = ownInputs ? this.#pairedStage(stage, names) : undefined;
-    await a.run(stage, names[0], this.#setsOfA(), this.#expertRows, paired?.observe);
+    await a.run(stage, names[0], this.#runs.ofSource(), this.#expertRows, paired?.observe);
     if (paired?.areEqual === true) {
-      for (const name of makes) await this.#destination.put(name, await this.#source.view(name));
+      for (const name of makes) await destination.put(name, await source.view(name));
       this.#o.advance(paired.bytes);
-    } else await b.run(stage, names[1], this.#setsOfB(ownInputs), this.#expertRows);
+    } else await b.run(stage, names[1], this.#runs.ofDestination(ownInputs), this.#expertRows);
     const isAlike = a.arithmetic(stage, names[0]) === b.arithmetic(stage, names[1]);
     if (!isAlike) this.#inOrder = false;
     const limit = wiringLimit(isAlike, Math.max(...reads.map((name) => this.#widths[name]!)));
-    const actual = ownInputs ? this.#destination : this.#destinationOnSourceInputs;
+    const actual = ownInputs ? destination : destinationOnSourceInputs;
     let largest = 0;
     for (const name of makes) {
       const makers = (expert?: number) => b.makers(stage, names[1], name, expert);
@@ -339,12 +302,12 @@ class Lockstep {
           : await this.#wiring.compareDoor(name, actual, limit, { layer, kind, tensors: makers() });
       largest = Math.max(largest, distance);
     }
-    this.#destinationOnSourceInputs.releaseAll();
+    destinationOnSourceInputs.releaseAll();
     for (const name of makes) await this.#wiring.noteZeros(name, stage);
     const slot = `${part}: ${makes.join()}`;
     if (part !== null && this.#controls.wants(slot)) {
       const site = { layer, kind, limit, slot, expectedZeros: this.#wiring.expectedZeros };
-      await this.#controls.stage(site, stage, names[1], this.#recastSource, this.#expertRows);
+      await this.#controls.stage(site, stage, names[1], recastSource, this.#expertRows);
     }
     if (stage.op === "kernel" && stage.choice !== undefined) {
       await this.#followChoice(stage.to, stage.choice(this.#o.dims), layer);
@@ -368,41 +331,22 @@ class Lockstep {
   /** Gives every run the experts of the source, counts differing choices, and dispatches the tokens. */
   async #followChoice(stream: string, choice: ExpertChoice, layer: number): Promise<void> {
     const { backend, ids, layers } = this.#o;
-    const chosen = await this.#source.view(stream);
-    const destinationChoice = await this.#destination.view(stream);
+    const { all, source, destination } = this.#runs;
+    const chosen = await source.view(stream);
+    const destinationChoice = await destination.view(stream);
     for (let at = 0; at < chosen.length; at += choice.perToken) {
       const [left, right] = [chosen, destinationChoice].map((all) => all.subarray(at, at + choice.perToken));
       if (!sameBits(left!, right!)) this.#flips++;
     }
     if (layers.some(({ stack, index }) => stack === "main" && index === layer))
       this.#recorder.experts(layer, chosen, destinationChoice);
-    for (const run of this.#runs) if (run !== this.#source) await run.put(stream, chosen);
+    for (const run of all) if (run !== source) await run.put(stream, chosen);
     this.#wiring.markEqual(stream);
     this.#expertRows = await ExpertRows.of(backend, chosen, ids.length, choice, true);
   }
 
-  #setsOfA(): readonly StreamSet[] {
-    if (this.#noise === undefined) return [this.#source.set()];
-    return [this.#source.set(), this.#recastSource.set("recast"), this.#noise.set()];
-  }
-
-  #setsOfB(ownInputs: boolean): readonly StreamSet[] {
-    return [
-      this.#destination.set(),
-      ...(ownInputs ? [] : [this.#destinationOnSourceInputs.set("stored", this.#recastSource)]),
-    ];
-  }
-
-  async #addResidual(): Promise<void> {
-    for (const run of this.#runs) await run.addResidual();
-    this.#wiring.noteResidualSum();
-    if (this.#noise === undefined) return;
-    // a run in BF16 would round the residual stream in this way
-    await this.#noise.put("residual", roundToBf16(await this.#noise.view("residual")));
-  }
-
   #replaceResidual(): void {
-    for (const run of this.#runs) run.replaceResidual();
+    this.#runs.replaceResidual();
     this.#wiring.noteResidualReplaced();
   }
 
@@ -415,7 +359,8 @@ class Lockstep {
     const isAlike = a.arithmetic(last, a.head) === b.arithmetic(last, b.head);
     if (!isAlike) this.#inOrder = false;
     const limit = wiringLimit(isAlike, this.#widths[from]!);
-    const [setsA, setsB] = [this.#setsOfA(), this.#setsOfB(this.#wiring.areEqual([from]))];
+    const { recastSource: expected } = this.#runs;
+    const [setsA, setsB] = [this.#runs.ofSource(), this.#runs.ofDestination(this.#wiring.areEqual([from]))];
     const width = Math.min(dims.vocab, blockWords(this.#o.blockBytes, ids.length));
     const block = () => backend.allocate(4 * ids.length * width);
     const [blocksA, blocksB] = [setsA.map(block), setsB.map(block)];
@@ -440,11 +385,11 @@ class Lockstep {
       if (lo === 0) {
         const { expectedZeros } = this.#wiring;
         const site = { layer, kind: section.kind, limit, slot: "head: logits", expectedZeros };
-        await this.#controls.logits(site, from, hi, this.#recastSource, recastSource ?? source!);
+        await this.#controls.logits(site, from, hi, expected, recastSource ?? source!);
       }
     }
     for (const region of [...blocksA, ...blocksB]) backend.release(region);
-    for (const run of this.#runs) run.release(from);
+    this.#runs.release(from);
     a.forget();
     b.forget();
     const tensors = b.makers(last, b.head, "logits");

@@ -15,7 +15,7 @@ import { createRunner, layerBytes } from "../inference/model-runner.ts";
 import type { Prompt } from "../inference/prompts.ts";
 import { ROUNDER_BYTES, Rounder } from "../inference/rounding.ts";
 import type { WeightRounder } from "../inference/weight-bands.ts";
-import { compareLayers, compareStepByStep, type LockstepOptions, type LockstepResult } from "./lockstep.ts";
+import { Lockstep, type LockstepOptions, type LockstepResult } from "./lockstep.ts";
 import type { LockstepState } from "./lockstep-state.ts";
 import type { CompareOptions } from "./options.ts";
 import { type EqualContent, PAIRING_BYTES, PairedReading } from "./pairs/paired-reading.ts";
@@ -77,7 +77,7 @@ export async function runLockstep(
 ): Promise<LockstepResult & { readonly equal: EqualContent }> {
   const { begun = null } = request;
   const { result, equal } = await openedFor(a, b, request, true, (options) =>
-    compareStepByStep(options, begun),
+    new Lockstep(options).run(begun),
   );
   return { ...result, equal };
 }
@@ -90,7 +90,9 @@ export async function runLayersOf(
   end: number,
 ): Promise<LockstepState> {
   const { begun = null } = request;
-  const { result } = await openedFor(a, b, request, false, (options) => compareLayers(options, begun, end));
+  const { result } = await openedFor(a, b, request, false, (options) =>
+    new Lockstep(options).runTo(end, begun),
+  );
   return result;
 }
 

@@ -70,9 +70,12 @@ export async function mergeTask(
     restore: true,
     chosen: chosenBefore(run, options),
   });
+  const { verification } = conversion;
+  if (verification === null)
+    throw new IsologitError("USAGE", "a task of the merge verifies, and `verify` is off");
   try {
     await using lock = await completeStaged(run, conversion, task);
-    const found = lock === null ? NOTHING : await verifyShare(conversion, task, lock);
+    const found = lock === null ? NOTHING : await verifyShare({ ...conversion, verification }, task, lock);
     return {
       plan: run.id,
       task: { index: task.index, count: task.count },
@@ -121,13 +124,16 @@ async function completeStaged(
   return lock;
 }
 
+type VerifiedConversion = PreparedConversion & {
+  readonly verification: NonNullable<PreparedConversion["verification"]>;
+};
+
 type Share = Pick<MergeTaskReport, "compared" | "different" | "bytesRead" | "layers">;
 
 /** Verifies the share, and leaves what it finds beside the staged files, if no file of both sides changed meanwhile. */
-async function verifyShare(conversion: PreparedConversion, task: Task, lock: Lock): Promise<Share> {
-  const { destination, format, verification, complete } = conversion;
-  if (verification === null) throw new IsologitError("USAGE", "a task compares, and `verify` is off");
-  const { source, prepared } = verification;
+async function verifyShare(conversion: VerifiedConversion, task: Task, lock: Lock): Promise<Share> {
+  const { destination, format, complete } = conversion;
+  const { source, prepared } = conversion.verification;
   const signal = whileHeld(lock, conversion.options.signal);
   const options = { ...prepared.options, signal };
   const folder = stagingPath(destination);

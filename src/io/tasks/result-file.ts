@@ -1,9 +1,9 @@
 /** What a task found, as a file that another process accepts only if it is whole and about the same thing. */
-import { randomBytes } from "node:crypto";
-import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { z } from "zod";
 import { systemError } from "../../core/errors.ts";
 import { canonicalJson, sha256 } from "../../core/hash.ts";
+import { writeWhole } from "../whole-file.ts";
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const File = z.strictObject({ mark: digest, found: z.unknown(), sha256: digest });
@@ -12,19 +12,12 @@ const File = z.strictObject({ mark: digest, found: z.unknown(), sha256: digest }
 const MAX_BYTES = 256 * 1024 * 1024;
 
 /**
- * Writes a result as canonical JSON. The file appears complete or not at all.
+ * Writes a result as canonical JSON: complete or not at all.
  *
  * @param mark SHA-256, in hex, of everything that the result is about
  */
 export async function writeResult(file: string, mark: string, found: unknown): Promise<void> {
-  const part = `${file}.${randomBytes(4).toString("hex")}`;
-  try {
-    await writeFile(part, canonicalJson({ mark, found, sha256: digestOf(mark, found) }));
-    await rename(part, file);
-  } catch (error) {
-    await rm(part, { force: true }).catch(() => {}); // the first error is reported
-    throw systemError(error, { file });
-  }
+  await writeWhole(file, canonicalJson({ mark, found, sha256: digestOf(mark, found) }));
 }
 
 /** @returns null for a file that is missing, is damaged, is about something else, or does not have the form of `schema` */

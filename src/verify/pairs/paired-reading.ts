@@ -70,7 +70,7 @@ export class PairedReading implements AsyncDisposable {
   #progress: Progress | null = null;
   /** the comparison of the band before */
   #last: Promise<unknown> = Promise.resolve();
-  /** the digest of the last band: the worker digests in order */
+  /** all digests so far */
   #digested: Promise<unknown> = Promise.resolve();
 
   private constructor(backend: Backend, memory: WebAssembly.Memory, scratch: Region, at: number) {
