@@ -77,7 +77,7 @@ export interface BandData {
   keep(until: Promise<unknown>): void;
 }
 
-interface VersionData {
+export interface VersionData {
   readonly region: Region;
   readonly dtype: NumericDType;
   readonly scale: number;

@@ -12,7 +12,6 @@ import { divideByBytes } from "../io/tasks/divide.ts";
 import type { Task } from "../io/tasks/task-files.ts";
 import { type LockstepState, readState, stateMark, writeState } from "./lockstep-state.ts";
 import type { CompareOptions } from "./options.ts";
-import { recastDtypes } from "./recast-source.ts";
 import { streamsUnlike } from "./settings/settings.ts";
 import { lockstepRequest, pairBackend, runLayersOf } from "./side-by-side.ts";
 
@@ -80,8 +79,7 @@ export async function runLayerTask(
   watch({ type: "phase", phase: "logits", totalBytes });
   const request = { ...(await lockstepRequest(a, b, options, prompt)), backend, begun };
   // a conversion writes only the nearest codes; others are differences, for which no weight is read from `b`
-  const pairs = recastDtypes(a, b).size === 0;
-  await writeState(folder, ofRun, await runLayersOf(a, b, { ...request, pairs }, to));
+  await writeState(folder, ofRun, await runLayersOf(a, b, request, to));
   return { from, to, backend: backend.id, device: backend.device };
 }
 

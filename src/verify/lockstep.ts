@@ -8,8 +8,8 @@
  * - `noise`: the source with activations rounded to BF16; its distance from the source is the noise floor of top-1.
  *
  * Where nothing is recast, `recastSource` is `source`, and `noise` is not run. Where the inputs of `destination` have the
- * same bits as those of `recastSource`, `destinationOnSourceInputs` is `destination`. With `pairs`, products of equal weights
- * and equal inputs are computed once.
+ * same bits as those of `recastSource`, `destinationOnSourceInputs` is `destination`. With `pairs`, products of these two runs are
+ * computed once where weights and inputs are equal.
  *
  * All runs use the experts that the source's router chooses: a near tie may be decided differently, and another expert
  * computes another function. The choices that the destination's router would make differently are counted. Every expert
@@ -52,7 +52,7 @@ export interface LockstepOptions {
   readonly b: ModelRunner;
   /** some weights of the destination have another dtype than in the source */
   readonly recast: boolean;
-  /** set if nothing is recast: compares the weights of both sides where they are used alike */
+  /** compares the weights of `recastSource` and of the destination where they are used alike */
   readonly pairs?: PairedReading | undefined;
   /** receives the numbers of bytes of the destination that are read beside those of the source */
   readonly advance: (bytes: number) => void;
@@ -273,13 +273,13 @@ export class Lockstep {
     const { a, b } = this.#o;
     const { reads, makes } = stageStreams(stage);
     const ownInputs = this.#wiring.areEqual(reads);
-    const { source, recastSource, destination, destinationOnSourceInputs } = this.#runs;
+    const { recastSource, destination, destinationOnSourceInputs } = this.#runs;
     this.#runs.make(makes);
     if (!ownInputs) destinationOnSourceInputs.make(makes);
     const paired = ownInputs ? this.#pairedStage(stage, names) : undefined;
     await a.run(stage, names[0], this.#runs.ofSource(), this.#expertRows, paired?.observe);
     if (paired?.areEqual === true) {
-      for (const name of makes) await destination.put(name, await source.view(name));
+      for (const name of makes) await destination.put(name, await recastSource.view(name));
       this.#o.advance(paired.bytes);
     } else await b.run(stage, names[1], this.#runs.ofDestination(ownInputs), this.#expertRows);
     const isAlike = a.arithmetic(stage, names[0]) === b.arithmetic(stage, names[1]);
@@ -375,17 +375,17 @@ export class Lockstep {
       else await b.logits(from, lo, hi, setsB, blocksB);
       const values = (regions: typeof blocksA) =>
         Promise.all(regions.map((region) => backend.view(region, ids.length * (hi - lo))));
-      const [source, recastSource, noisySource] = await values(blocksA);
-      const [destination, destinationOnSourceInputs] =
-        paired?.areEqual === true ? [source] : await values(blocksB);
+      const [source, recastSource = source!, noisySource = source!] = await values(blocksA);
+      const [destination, destinationOnSourceInputs = destination!] =
+        paired?.areEqual === true ? [recastSource] : await values(blocksB);
       quality.add(lo, hi - lo, source!, destination!);
       this.#recorder.logits(lo, hi - lo, destination!);
-      wiring.add(recastSource ?? source!, destinationOnSourceInputs ?? destination!);
-      noise.add(source!, noisySource ?? source!);
+      wiring.add(recastSource, destinationOnSourceInputs);
+      noise.add(source!, noisySource);
       if (lo === 0) {
         const { expectedZeros } = this.#wiring;
         const site = { layer, kind: section.kind, limit, slot: "head: logits", expectedZeros };
-        await this.#controls.logits(site, from, hi, expected, recastSource ?? source!);
+        await this.#controls.logits(site, from, hi, expected, recastSource);
       }
     }
     for (const region of [...blocksA, ...blocksB]) backend.release(region);

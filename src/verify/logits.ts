@@ -10,7 +10,7 @@ import { givenLimits, judgedLimits, type Limits, limitExcesses, limitsFor, looks
 import type { LockstepResult } from "./lockstep.ts";
 import type { LockstepState } from "./lockstep-state.ts";
 import type { CompareOptions } from "./options.ts";
-import type { EqualContent } from "./pairs/paired-reading.ts";
+import type { EqualContent } from "./pairs/equal-digests.ts";
 import { recastDtypes } from "./recast-source.ts";
 import type { LogitsMetrics, Verdict } from "./report.ts";
 import { lockstepRequest, pairBackend, runLockstep } from "./side-by-side.ts";
@@ -138,8 +138,8 @@ export function logitsVerdict(
 export interface LogitsKnowledge {
   /** roles of `b` with codes that are not the nearest ones to those of `a`; default none */
   readonly notNearest?: ReadonlySet<string>;
-  /** nothing is recast: compare the weights of both sides while they are read; default false */
-  readonly pairs?: boolean;
+  /** nothing is recast: digest tensors that both sides store alike; default false */
+  readonly digests?: boolean;
   /** the state after the first layers, if other processes have run them for this prompt on such a backend */
   readonly begunBy?: BegunLayers | undefined;
 }

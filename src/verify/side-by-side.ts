@@ -18,7 +18,8 @@ import type { WeightRounder } from "../inference/weight-bands.ts";
 import { Lockstep, type LockstepOptions, type LockstepResult } from "./lockstep.ts";
 import type { LockstepState } from "./lockstep-state.ts";
 import type { CompareOptions } from "./options.ts";
-import { type EqualContent, PAIRING_BYTES, PairedReading } from "./pairs/paired-reading.ts";
+import { DIGEST_BYTES, type EqualContent, EqualDigests } from "./pairs/equal-digests.ts";
+import { PairedReading } from "./pairs/paired-reading.ts";
 import { recastDtypes, roundingsFor } from "./recast-source.ts";
 
 /** The backend of forward passes of two models. @throws NOT_AVAILABLE */
@@ -40,8 +41,8 @@ interface LockstepRequest {
   readonly words?: number;
   /** roles with codes that are not the nearest ones; default none */
   readonly notNearest?: ReadonlySet<string>;
-  /** compare the weights of both sides while they are read, if the memory of the backend is shared; default false */
-  readonly pairs?: boolean;
+  /** nothing is recast: digest tensors that both sides store alike, if other threads can read the memory of the backend; default false */
+  readonly digests?: boolean;
   /** the state after the first layers, if they have run already; default null */
   readonly begun?: LockstepState | null;
   readonly memoryBytes: number;
@@ -115,10 +116,11 @@ async function openedFor<T>(
   await using sourcesA = new Sources(a.checkpoint.store);
   await using sourcesB = new Sources(decodeWeights(storedB, { blocks: true }).checkpoint.store);
   const roundings = roundingsFor(storedA, storedB, request.notNearest ?? new Set(), sourcesB);
-  await using pairs = request.pairs === true ? await pairedReading(backend) : undefined;
+  await using digests = request.digests === true ? await digestsIn(backend) : undefined;
   const bytes = partBytes(memoryBytes);
   const advance = (bytes: number) => watch({ type: "advance", phase: "logits", bytes });
   const isExact = roundings.size === 0;
+  const pairs = backend.memory && new PairedReading(backend, isExact ? "stored" : "recast", digests);
   const buffers = isExact ? 3 : 2;
   const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, buffers, advance, signal };
   const runnerA = createRunner(a, {
@@ -143,7 +145,7 @@ async function openedFor<T>(
     watch,
     signal,
   });
-  const equal = (await pairs?.finish()) ?? new Map(); // the digests use the memory of the runners
+  const equal = (await digests?.finish()) ?? new Map(); // the digests use the memory of the runners
   runnerA.close();
   runnerB.close();
   return { result, equal };
@@ -157,12 +159,12 @@ function bytesBefore(model: LoadedModel, layers: number): number {
     .reduce((sum, layer) => sum + bytes.of(layer), 0);
 }
 
-/** Undefined where no thread can compare what a backend holds: on a GPU, and where addresses are limited. */
-async function pairedReading(backend: Backend): Promise<PairedReading | undefined> {
+/** Undefined where no other thread can read what a backend holds: on a GPU, and where addresses are limited. */
+async function digestsIn(backend: Backend): Promise<EqualDigests | undefined> {
   const { memory } = backend;
   return memory === undefined || isAddressSpaceLimited()
     ? undefined
-    : await PairedReading.open(backend, memory);
+    : await EqualDigests.open(backend, memory);
 }
 
 /**
@@ -190,7 +192,7 @@ export async function neededBytes(
     signal: options.signal,
   };
   await runLockstep({ ...a, scaleValues: scales }, { ...b, scaleValues: scales }, request);
-  return meter.peakBytes + (recastDtypes(a, b).size > 0 ? ROUNDER_BYTES : PAIRING_BYTES);
+  return meter.peakBytes + (recastDtypes(a, b).size > 0 ? ROUNDER_BYTES : DIGEST_BYTES);
 }
 
 /** Checks that the memory is enough. @throws PLAN_MEMORY with the number of bytes that would be enough */

@@ -204,7 +204,7 @@ async function earlyLogits(
   begunBy: BegunLayers | undefined,
 ): Promise<EarlyRun | null> {
   if (recastDtypes(a, b).size > 0) return null;
-  return await promptedRung(a, b, options, prompt, { pairs: true, begunBy }).then(
+  return await promptedRung(a, b, options, prompt, { digests: true, begunBy }).then(
     (run) => ({ run }),
     (error: unknown) => ({ error }),
   );

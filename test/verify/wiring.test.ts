@@ -13,7 +13,7 @@ import { poolSize, WorkerPool } from "../../src/workers/pool.ts";
 import { golden, workFolder } from "../support/goldens.ts";
 import { EXPERT_FAULTS, FAULTS, LATENT_FAULTS } from "../support/verify/code-faults.ts";
 import { copyOf, opened } from "../support/verify/planted.ts";
-import { runBy } from "../support/verify/wiring.ts";
+import { runBy, unpaired } from "../support/verify/wiring.ts";
 
 const work = workFolder();
 const of = (tokens: number) => ({ ids: seededIds(tokens, 0, 512), textTokens: 0 });
@@ -45,22 +45,24 @@ function named(rung: LogitsRung, layer: number, door: string): void {
 }
 
 describe.each([
-  ["sharded, kept", source, source, FAULTS, false],
-  ["sharded, kept and read once", source, source, FAULTS, true],
-  ["sharded, recast to FP8", source, fp8, FAULTS, false],
-  ["moe, kept", experts.source, experts.source, EXPERT_FAULTS, false],
-  ["moe, kept and read once", experts.source, experts.source, EXPERT_FAULTS, true],
-  ["moe, recast to FP8", experts.source, experts.fp8, EXPERT_FAULTS, false],
-  ["latent-moe, kept", latent.source, latent.source, LATENT_FAULTS, false],
-  ["latent-moe, kept and read once", latent.source, latent.source, LATENT_FAULTS, true],
-  ["latent-moe, recast to FP8", latent.source, latent.fp8, LATENT_FAULTS, false],
-] as const)("a wrong use of one side, %s", (_, right, destination, faults, pairs) => {
+  ["sharded, kept", source, source, FAULTS],
+  ["sharded, recast to FP8", source, fp8, FAULTS],
+  ["moe, kept", experts.source, experts.source, EXPERT_FAULTS],
+  ["moe, recast to FP8", experts.source, experts.fp8, EXPERT_FAULTS],
+  ["latent-moe, kept", latent.source, latent.source, LATENT_FAULTS],
+  ["latent-moe, recast to FP8", latent.source, latent.fp8, LATENT_FAULTS],
+] as const)("a wrong use of one side, %s", (_, right, destination, faults) => {
   it.each(Object.entries(faults))("%s", async (_, [break_, layer, door]) => {
-    named(await logitsRung(right, runBy(destination, break_), QUICK, PROMPT, { pairs }), layer, door);
+    named(await logitsRung(right, runBy(destination, break_), QUICK, PROMPT), layer, door);
+  });
+
+  it.each(Object.entries(faults))("%s, where every product is computed", async (_, [break_, layer, door]) => {
+    using _alone = unpaired();
+    named(await logitsRung(right, runBy(destination, break_), QUICK, PROMPT), layer, door);
   });
 
   it("none: no door is bad, and the bytes agree", async () => {
-    const rung = await logitsRung(right, destination, QUICK, PROMPT, { pairs });
+    const rung = await logitsRung(right, destination, QUICK, PROMPT);
     expect(rung.bad).toEqual([]);
     expect(rung.metrics.wiring).toEqual({ maxRelL2: 0, limit: 0 });
     await using pool = new WorkerPool(poolSize(QUICK.memoryBytes!, 1));
@@ -125,9 +127,9 @@ describe("a wrong scale", () => {
     expect([...new Set(rung.bad.map(({ layer }) => layer))]).toEqual([1, 3]);
   });
 
-  it("under equal codes is a wrong wiring, also where weights are read once", async () => {
+  it("under equal codes is a wrong wiring", async () => {
     const wrong = scaled({ [up3!]: 2 * scale(up3!) });
-    named(await logitsRung(fp8, wrong, QUICK, PROMPT, { pairs: true }), 3, "up");
+    named(await logitsRung(fp8, wrong, QUICK, PROMPT), 3, "up");
   });
 });
 

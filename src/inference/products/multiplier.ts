@@ -93,8 +93,7 @@ export class Multiplier {
 
   /** @param factor what the results are multiplied by */
   describe(tasks: readonly MatmulTask[], from: string, factor = 1): readonly DescribedProduct[] {
-    const { weights, widths } = this.#o;
-    return tasks.map((task) => describeProduct(task, weights.scaleOf(task.tensor) * factor, from, widths));
+    return tasks.map((task) => describeProduct(task, factor, from, this.#o.widths));
   }
 
   /** Computes a stage. Ranks of a row-parallel matrix (split by columns) make partial sums, added here in the order of ranks. */

@@ -19,7 +19,7 @@ export interface MatmulTask extends MatrixRows {
   readonly pairsIn?: HeadPairs;
 }
 
-/** A product, and everything that decides the bits of its result except the stored numbers and the stream that it reads. */
+/** A product, and what decides the bits of its result besides the stored numbers, their dtype and scale, and the values of the stream. */
 export interface DescribedProduct {
   readonly tensor: Tensor;
   /** equal for two products that a kernel computes with equal arguments */
@@ -29,27 +29,18 @@ export interface DescribedProduct {
 /**
  * Describes a product.
  *
- * @param scale  factor from stored to real results
+ * @param factor what the results are multiplied by
  * @param from   the stream that it reads
  * @param widths elements in one row of each stream
  */
 export function describeProduct(
   { tensor, ...task }: MatmulTask,
-  scale: number,
+  factor: number,
   from: string,
   widths: Readonly<Record<string, number>>,
 ): DescribedProduct {
-  const { dtype, shape } = tensor;
   const outWidths = task.outputs.map(({ to }) => widths[to]);
-  const description = JSON.stringify([
-    task,
-    dtype,
-    shape.at(-1),
-    Math.fround(scale),
-    from,
-    widths[from],
-    outWidths,
-  ]);
+  const description = JSON.stringify([task, tensor.shape.at(-1), factor, from, widths[from], outWidths]);
   return { tensor, description };
 }
 

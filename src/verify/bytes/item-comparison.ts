@@ -31,7 +31,7 @@ import type { Call, Loss } from "../../workers/calls.ts";
 import { roundingBound } from "../../workers/code-bound.ts";
 import { pipelineBands } from "../../workers/pipeline.ts";
 import type { BandBuffer, BandWorker } from "../../workers/pool.ts";
-import { type EqualContent, type EqualTensors, pairKey } from "../pairs/paired-reading.ts";
+import { type EqualContent, type EqualTensors, pairKey } from "../pairs/equal-digests.ts";
 import { BlockScaleCheck } from "./block-scales.ts";
 import { type ComparedItem, type ComparedSide, storedWidth } from "./compared-items.ts";
 import { ErrorMeter } from "./recast-error.ts";

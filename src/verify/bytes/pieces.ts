@@ -9,7 +9,7 @@ import { layerReporter, type MatchedModel, type Replica } from "../../families/m
 import { divideByBytes } from "../../io/tasks/divide.ts";
 import type { Task } from "../../io/tasks/task-files.ts";
 import type { BandWorker, WorkerPool } from "../../workers/pool.ts";
-import type { EqualContent } from "../pairs/paired-reading.ts";
+import type { EqualContent } from "../pairs/equal-digests.ts";
 import { type ComparedItem, comparedItem, storedWidth } from "./compared-items.ts";
 import { type ComparedContent, ItemComparison, type ItemContext } from "./item-comparison.ts";
 import { compareUnusedScales } from "./unused-scales.ts";

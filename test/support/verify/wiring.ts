@@ -1,7 +1,9 @@
 /** Wrong tables of uses: faults that lie in code and in no byte. */
+import { vi } from "vitest";
 import type { ModelWithScales } from "../../../src/checkpoint/load.ts";
 import type { Native, OutputRows, Use } from "../../../src/families/forward.ts";
 import type { Dims } from "../../../src/families/structure.ts";
+import { PairedReading } from "../../../src/verify/pairs/paired-reading.ts";
 
 /** The same checkpoint, run by other uses. */
 export function runBy(side: ModelWithScales, change: (native: Native) => Native): ModelWithScales {
@@ -46,3 +48,8 @@ export const halves = (stream: string) => (feeds: readonly OutputRows[]) =>
 
 export const moved = (stream: string, by: number) => (feeds: readonly OutputRows[]) =>
   feeds.map((feed) => (feed.to === stream ? { ...feed, from: feed.from + by } : feed));
+
+/** Until it is disposed, every product of both sides is computed: none is taken for one that the other side has computed. */
+export function unpaired(): Disposable {
+  return vi.spyOn(PairedReading.prototype, "stage").mockReturnValue(undefined);
+}

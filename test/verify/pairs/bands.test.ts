@@ -6,8 +6,9 @@ import type { Backend } from "../../../kernels/kernel.ts";
 import type { Tensor } from "../../../src/core/checkpoint.ts";
 import { matmulTask } from "../../../src/inference/products/tasks.ts";
 import type { ModelRunner } from "../../../src/inference/runner.ts";
-import type { BandData } from "../../../src/inference/weight-bands.ts";
-import { PairedReading, pairKey } from "../../../src/verify/pairs/paired-reading.ts";
+import type { BandData, VersionData } from "../../../src/inference/weight-bands.ts";
+import { EqualDigests, pairKey } from "../../../src/verify/pairs/equal-digests.ts";
+import { PairedReading } from "../../../src/verify/pairs/paired-reading.ts";
 
 const [ROWS, COLUMNS, BANDS] = [2, 8, 3];
 const SIZE = 4 * ROWS * COLUMNS;
@@ -25,6 +26,12 @@ afterAll(() => backend[Symbol.asyncDispose]());
 /** The bytes of a band: of the source, and of the destination. */
 const bytesOf = (name: string, band: number): Buffer => Buffer.alloc(SIZE, `${name}${band}`);
 
+async function filled(bytes: Uint8Array, about: Partial<VersionData> = {}): Promise<VersionData> {
+  const region = backend.allocate(SIZE);
+  await backend.upload(region, SIZE, async (view) => view.set(bytes));
+  return { region, dtype: "F32", scale: 1, areValues: false, ...about };
+}
+
 /**
  * Gives bands to a reading.
  *
@@ -32,13 +39,9 @@ const bytesOf = (name: string, band: number): Buffer => Buffer.alloc(SIZE, `${na
  * @returns the digests of the pairs that it finds, and what it should be for all bands of a tensor
  */
 async function pairsAmong(bands: readonly string[]) {
-  await using pairs = await PairedReading.open(backend, backend.memory!);
+  await using digests = await EqualDigests.open(backend, backend.memory!);
+  const pairs = new PairedReading(backend, "stored", digests);
   const products = Object.values(tensors).map((tensor) => ({ tensor, description: "" }));
-  const filled = async (bytes: Uint8Array) => {
-    const region = backend.allocate(SIZE);
-    await backend.upload(region, SIZE, async (view) => view.set(bytes));
-    return { region, dtype: "F32" as const, scale: 1, areValues: false };
-  };
   let destination: Buffer = Buffer.alloc(0);
   const runner = { band: async () => ({ stored: await filled(destination) }) };
   const stage = pairs.stage(products, products, runner as unknown as ModelRunner)!; // it uses nothing else
@@ -52,7 +55,7 @@ async function pairsAmong(bands: readonly string[]) {
     const outputs = [{ to: "y", at: lo, from: lo, count: ROWS }];
     await stage.observe(matmulTask({ tensor: tensors[name], outputs, inputOffset: 0 }), data);
   }
-  const found = [...(await pairs.finish())].map(([key, { sha256 }]) => [key, sha256]);
+  const found = [...(await digests.finish())].map(([key, { sha256 }]) => [key, sha256]);
   return { found: Object.fromEntries(found), areEqual: stage.areEqual };
 }
 
@@ -75,4 +78,23 @@ it.each<[string, readonly string[], readonly string[]]>([
   const { found, areEqual } = await pairsAmong(bands);
   expect(found).toEqual(Object.fromEntries(expected.map(whole)));
   expect(areEqual).toBe(!bands.some((band) => band.endsWith("!")));
+});
+
+it.each<[string, Partial<VersionData>, number, boolean]>([
+  ["are one product as they are", {}, 0.5, true],
+  ["are another product with another scale", { scale: 2 }, 1, false],
+  ["are another product as another dtype", { dtype: "BF16" }, 1, false],
+  ["are another product as products that the other side divides", { areValues: true }, 0.5, false],
+  ["are one product where neither side divides", { areValues: true }, 1, true],
+])("equal bytes %s", async (_, about, times, expected) => {
+  const rounded = await filled(bytesOf("x", 0), about);
+  const runner = { band: async () => ({ stored: await filled(bytesOf("x", 0)) }) };
+  const products = [{ tensor: tensors.x, description: "" }];
+  const pairs = new PairedReading(backend, "recast");
+  const stage = pairs.stage(products, products, runner as unknown as ModelRunner)!; // it uses nothing else
+  const stored = await filled(bytesOf("y", 0));
+  const data: BandData = { lo: 0, hi: ROWS, stored, version: () => rounded, keep() {} };
+  const outputs = [{ to: "y", at: 0, from: 0, count: ROWS, times }];
+  await stage.observe(matmulTask({ tensor: tensors.x, outputs, inputOffset: 0 }), data);
+  expect(stage.areEqual).toBe(expected);
 });

@@ -3,7 +3,7 @@
  * stored bytes, and a flipped bit of any tensor, at its element.
  */
 import { createHash } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { convert } from "../../../src/api/convert.ts";
 import type { VerifyOptions } from "../../../src/certificate/options.ts";
 import { loadModelWithScales, type ModelWithScales } from "../../../src/checkpoint/load.ts";
@@ -11,13 +11,15 @@ import { openCheckpoint } from "../../../src/checkpoint/open.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
 import type { ByteSource } from "../../../src/core/io.ts";
 import { seededIds } from "../../../src/inference/prompts.ts";
+import { ModelRunner } from "../../../src/inference/runner.ts";
 import { compareBytes } from "../../../src/verify/bytes/bytes.ts";
 import { logitsRung } from "../../../src/verify/logits.ts";
-import { type EqualContent, pairKey } from "../../../src/verify/pairs/paired-reading.ts";
+import { type EqualContent, pairKey } from "../../../src/verify/pairs/equal-digests.ts";
 import { verifyModels } from "../../../src/verify/verify.ts";
 import { poolSize, WorkerPool } from "../../../src/workers/pool.ts";
 import { familyGolden, golden, workFolder } from "../../support/goldens.ts";
 import { type Copy, copyOf, Editor, opened } from "../../support/verify/planted.ts";
+import { unpaired } from "../../support/verify/wiring.ts";
 
 const work = workFolder();
 /** Bands of 64 KiB, of which the largest tensors of these models have several; bands.test.ts gives single ones. */
@@ -44,11 +46,12 @@ describe.each(Object.entries(FOLDERS))("%s and its packed file", async (name, fo
   const packed = `${work}/${name}.isologit`;
   await convert(folder, packed, { to: "packed", verify: "off" });
   const [a, b] = [await modelOf(await openCheckpoint(folder)), await modelOf(await openCheckpoint(packed))];
-  const rung = (pairs: boolean) => logitsRung(a, b, SMALL_BANDS, PROMPT, { pairs });
-  const together = await rung(true);
+  const rung = () => logitsRung(a, b, SMALL_BANDS, PROMPT, { digests: true });
+  const together = await rung();
 
   it("the logits rung finds what it finds alone", async () => {
-    expect({ ...together, equal: new Map() }).toEqual(await rung(false));
+    using _alone = unpaired();
+    expect({ ...together, equal: new Map() }).toEqual(await rung());
     expect(together.verdict).toBe("same");
   });
 
@@ -74,6 +77,29 @@ describe.each(Object.entries(FOLDERS))("%s and its packed file", async (name, fo
       (tensor) => isMatrix(tensor) && !together.equal.has(pairKey(tensor, tensor)),
     );
     expect(left).toEqual([]);
+  });
+});
+
+describe.each([
+  ["f32", "fp8-e4m3", true],
+  ["f32", "bf16", true],
+  ["fp8-e4m3", "f32", false], // four times the bytes of the source: a band of it need not fit
+] as const)("weights in %s, recast to %s", (from, to, isPaired) => {
+  it.each(["tiny", "moe"])("%s: the logits rung finds what it finds alone", async (name) => {
+    const [source, recast] = [`${work}/${name}-${from}-${to}`, `${work}/${name}-${from}-as-${to}`];
+    await convert(golden(name), source, { to: "hf", dtype: from, verify: "off" });
+    await convert(source, recast, { to: "hf", dtype: to, verify: "off" });
+    const [a, b] = [await modelOf(await openCheckpoint(source)), await modelOf(await openCheckpoint(recast))];
+    const runs = vi.spyOn(ModelRunner.prototype, "run");
+    const products = () => runs.mock.calls.filter(([{ op }]) => op === "linear" || op === "experts").length;
+    const options = { ...SMALL_BANDS, memoryBytes: 16 * 1024 * 1024 };
+    const together = await logitsRung(a, b, options, PROMPT);
+    const computed = products();
+    using _alone = unpaired();
+    expect(await logitsRung(a, b, options, PROMPT)).toEqual(together);
+    expect(together.verdict).toBe("within");
+    expect(computed < products() - computed).toBe(isPaired);
+    runs.mockRestore();
   });
 });
 
@@ -115,7 +141,7 @@ it("a pair that only the tables of uses know is read again", async () => {
     await modelOf(await openCheckpoint(golden("tiny"))),
     await modelOf(await openCheckpoint(golden("tiny"))),
   ];
-  const { equal } = await logitsRung(a, b, SMALL_BANDS, PROMPT, { pairs: true });
+  const { equal } = await logitsRung(a, b, SMALL_BANDS, PROMPT, { digests: true });
   const [one, other] = ["main.1.mlp.up", "main.4.mlp.up"];
   const sources = new Map([
     ...b.roleSources,
