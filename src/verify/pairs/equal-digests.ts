@@ -100,11 +100,11 @@ export class EqualDigests implements AsyncDisposable {
     const probe = isFloat(dtype) && progress.dead !== null ? { probe: { dtype, count } } : {};
     const digested = this.#worker.call({ op: "band", at: address, size, sealed: false, ...probe });
     const isLast = progress.next === countOf(shape) && progress.next === countOf(other.shape);
-    const finished = isLast ? this.#worker.call({ op: "finish" }) : undefined;
-    const { dead } = await digested;
+    const finishing = isLast ? this.#worker.call({ op: "finish" }) : undefined;
+    const [{ dead }, finished] = await Promise.all([digested, finishing]);
     progress.dead = progress.dead === undefined || progress.dead === dead ? dead : null;
     if (finished === undefined) return;
-    const { sha256 } = await finished;
+    const { sha256 } = finished;
     this.#equal.set(key, { dtype, elements: progress.next, sha256, dead: progress.dead });
   }
 }

@@ -98,3 +98,13 @@ it.each<[string, Partial<VersionData>, number, boolean]>([
   await stage.observe(matmulTask({ tensor: tensors.x, outputs, inputOffset: 0 }), data);
   expect(stage.areEqual).toBe(expected);
 });
+
+it("digests that still run when the reading fails are given up, and nobody else hears of it", async () => {
+  const digests = await EqualDigests.open(backend, backend.memory!);
+  const { region } = await filled(Buffer.alloc(SIZE));
+  const address = (await backend.view(region, 0)).byteOffset;
+  const tensor: Tensor = { ...tensors.x, shape: [ROWS, COLUMNS] }; // this band is its last
+  const given = digests.add({ tensors: [tensor, tensor], from: 0, count: ROWS * COLUMNS, address });
+  await digests[Symbol.asyncDispose]();
+  await expect(given).rejects.toMatchObject({ code: "INTERNAL" });
+});
