@@ -27,7 +27,12 @@ export { type PruneOptions, type PruneReport, prune } from "./api/pruning/prune.
 export { type ModelSizes, type SizesOptions, sizes } from "./api/pruning/sizes.ts";
 export { recast } from "./api/recast.ts";
 export { scan } from "./api/scan.ts";
-export { convertTask, type TaskOptions, type TaskReport } from "./api/tasks/convert-task.ts";
+export {
+  convertTask,
+  type ShareReport,
+  type TaskOptions,
+  type TaskReport,
+} from "./api/tasks/convert-task.ts";
 export { dispatchSlurm, type SlurmOptions, type SlurmReport } from "./api/tasks/dispatch.ts";
 export { dispatchK8s, type KubernetesOptions, type KubernetesReport } from "./api/tasks/dispatch-k8s.ts";
 export { convertPlan, type MergeOptions, merge, type PlannedOptions } from "./api/tasks/merge.ts";

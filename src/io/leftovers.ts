@@ -6,7 +6,7 @@ import { systemError } from "../core/errors.ts";
 import { MOUNT_STAGING, stagingPath } from "./destination.ts";
 import { type LockState, lockState } from "./lock.ts";
 import { entriesBelow, listNames } from "./stamps.ts";
-import { locksOfTasks } from "./tasks/task-files.ts";
+import { locksOfTasks, tasksIn } from "./tasks/task-files.ts";
 
 export interface Leftover {
   readonly path: string;
@@ -18,6 +18,8 @@ export interface Leftover {
   readonly bytes: number;
   /** finished tensors that the journals of a staging folder name; null for the others */
   readonly tensors: number | null;
+  /** number of tasks that a plan was divided into for a staging folder; null for the others, and where one process writes it */
+  readonly tasks: number | null;
 }
 
 /**
@@ -60,8 +62,10 @@ const isLeftover = ({ name }: Dirent): boolean => name.endsWith(".partial") || L
 /** Of several locks, the first of these counts. */
 const STATES: readonly LockState[] = ["in use", "unknown"];
 
+const NO_STAGING = { tensors: null, tasks: null };
+
 async function describe(path: string, entry: Dirent): Promise<Leftover> {
-  if (LOCK.test(path)) return { path, kind: "lock", state: await lockState(path), bytes: 0, tensors: null };
+  if (LOCK.test(path)) return { path, kind: "lock", state: await lockState(path), bytes: 0, ...NO_STAGING };
   const locks = [`${path}.lock`, ...(entry.isDirectory() ? await locksOfTasks(path) : [])];
   const states = await Promise.all(locks.map(lockState));
   const state = STATES.find((each) => states.includes(each)) ?? "abandoned";
@@ -70,12 +74,13 @@ async function describe(path: string, entry: Dirent): Promise<Leftover> {
       ({ size }) => size,
       () => 0, // removed meanwhile
     );
-    return { path, kind: "file", state, bytes, tensors: null };
+    return { path, kind: "file", state, bytes, ...NO_STAGING };
   }
   const entries = await entriesBelow(path);
   // a sparse file has its full size from the start, and the disk holds the written part
   const bytes = entries.reduce((sum, { about }) => sum + Number(about.blocks) * 512, 0);
-  return { path, kind: "staged", state, bytes, tensors: await finishedTensors(path) };
+  const [tensors, tasks] = await Promise.all([finishedTensors(path), tasksIn(path)]);
+  return { path, kind: "staged", state, bytes, tensors, tasks: tasks[0]?.count ?? null };
 }
 
 /** Journals are named `journal….ndjson`; each has one line for the plan and one for each tensor. */

@@ -87,6 +87,15 @@ describe("the bytes of one process", () => {
     await expectMerged(run);
   });
 
+  it("two tasks, the first of which `doctor` names until the other has run", async () => {
+    const run = await divided("named.isologit", PACKED);
+    const { tensors } = await run.task(0, 2);
+    const found = { kind: "staged", state: "abandoned", tensors, tasks: 2 };
+    expect(await findLeftovers(run.destination)).toMatchObject([found]);
+    await run.task(1, 2);
+    await expectMerged(run);
+  });
+
   it("three tasks at the same time", async () => {
     const run = await divided("out.isologit", PACKED);
     const reports = await Promise.all(indices(3).map((i) => run.task(i, 3)));

@@ -27,7 +27,8 @@ export interface TaskOptions extends RunOptions {
   readonly directIo?: "auto" | "off";
 }
 
-export interface TaskReport extends PluginsReport {
+/** What every task of a plan reports. */
+export interface ShareReport extends PluginsReport {
   /** id of the plan */
   readonly plan: string;
   /** `index` counts from 0 */
@@ -36,14 +37,18 @@ export interface TaskReport extends PluginsReport {
   readonly destination: { readonly path: string };
   /** folder with the files that the tasks write together */
   readonly staged: string;
+  /** of the source; `mergeTask` also reads what the tasks wrote */
+  readonly bytesRead: number;
+  readonly seconds: number;
+  readonly peakRssBytes: number;
+}
+
+export interface TaskReport extends ShareReport {
   /** number of tensors of this task */
   readonly tensors: number;
   /** number of those that an earlier run of this task wrote */
   readonly kept: number;
-  readonly bytesRead: number;
   readonly bytesWritten: number;
-  readonly seconds: number;
-  readonly peakRssBytes: number;
 }
 
 /**

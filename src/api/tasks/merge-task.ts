@@ -7,7 +7,7 @@ import { contentPath, stagingPath } from "../../io/destination.ts";
 import type { Lock } from "../../io/lock.ts";
 import { Staging } from "../../io/staging.ts";
 import { ComparingTasks, lockComparing, type Task, whileHeld } from "../../io/tasks/task-files.ts";
-import { type PluginsReport, pluginsReport } from "../../plugins/plugin.ts";
+import { pluginsReport } from "../../plugins/plugin.ts";
 import { comparedTasks, readComparisons, writeComparisons } from "../../verify/bytes/comparison-file.ts";
 import { compareTask } from "../../verify/compare-task.ts";
 import { type LayersRun, runLayerTask } from "../../verify/layer-task.ts";
@@ -15,7 +15,7 @@ import type { VerifyLevel } from "../../verify/options.ts";
 import { loadWritten, markWritten, type PreparedConversion, prepareConversion } from "../convert.ts";
 import { chosenBefore, type ReadPlan, readPlan } from "../planned/plan-file.ts";
 import { fillStaging } from "../write-verified.ts";
-import { refuseTask, type TaskOptions } from "./convert-task.ts";
+import { refuseTask, type ShareReport, type TaskOptions } from "./convert-task.ts";
 import { holdTasks } from "./merge.ts";
 
 export interface MergeTaskOptions extends TaskOptions {
@@ -23,25 +23,13 @@ export interface MergeTaskOptions extends TaskOptions {
   readonly verify?: Exclude<VerifyLevel, "off">;
 }
 
-export interface MergeTaskReport extends PluginsReport {
-  /** id of the plan */
-  readonly plan: string;
-  /** `index` counts from 0 */
-  readonly task: { readonly index: number; readonly count: number };
-  readonly source: { readonly address: string };
-  readonly destination: { readonly path: string };
-  /** folder with the files that the tasks write together */
-  readonly staged: string;
+export interface MergeTaskReport extends ShareReport {
   /** number of roles, scales and copies of this share */
   readonly compared: number;
   /** number of those that differ; `merge` judges them */
   readonly different: number;
-  /** of source and destination, to compare */
-  readonly bytesRead: number;
   /** main layers [from, to) through which this task ran the forward passes, and where; null: none */
   readonly layers: LayersRun | null;
-  readonly seconds: number;
-  readonly peakRssBytes: number;
 }
 
 /**

@@ -70,14 +70,18 @@ function doctorText(report: DoctorReport, view: View): string[] {
 }
 
 /** `x.isologit.partial: 1.2 GB with 30 finished tensors, abandoned; --resume continues it` */
-function leftoverText({ path, kind, state, bytes, tensors }: DoctorReport["leftovers"][number]): string {
+function leftoverText(leftover: DoctorReport["leftovers"][number]): string {
+  const { path, kind, state, bytes, tensors, tasks } = leftover;
   const what = {
     staged: `${formatBytes(bytes)} with ${formatQuantity(tensors ?? 0, "finished tensor")}`,
     file: `${formatBytes(bytes)} of an incomplete file`,
     lock: "a lock",
   }[kind];
   const advice = {
-    staged: "the same command with --resume continues, or remove it",
+    staged:
+      tasks === null
+        ? "the same command with --resume continues, or remove it"
+        : `run the tasks of ${tasks} that have not ended, then \`isologit merge\`, or remove it`,
     file: "remove it",
     lock: "the next run removes it",
   }[kind];
