@@ -81,7 +81,7 @@ function leftoverText(leftover: DoctorReport["leftovers"][number]): string {
     staged:
       tasks === null
         ? "the same command with --resume continues, or remove it"
-        : `run the tasks of ${tasks} that have not ended, then \`isologit merge\`, or remove it`,
+        : `run those of its ${tasks} tasks that have not ended, then \`isologit merge\`, or remove it`,
     file: "remove it",
     lock: "the next run removes it",
   }[kind];
