@@ -6,7 +6,8 @@
  *   npm run bench -- --preset 8B --size 16GB --items cp,bare,keep,fp8,nemo2,bytes,read,verify --work FOLDER
  *
  * The second line takes a published model (see fixtures/generate/synthesize.ts), with as many of its layers as fit into the size. The
- * work folder needs room for three times the size.
+ * model and the copies that items need (packed, nemo2, GGUF, FP8) stay in the work folder for the next run: with all items it needs room
+ * for six times the size.
  *
  * Every figure includes syncing to disk. As root on Linux the page cache is dropped before each run; elsewhere, and with
  * `--cache warm`, which reads the source before each run, the figures are warm, and say so. Only ratios within a run mean anything: a virtual machine's disk changes by the hour.
