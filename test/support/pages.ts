@@ -71,6 +71,9 @@ export const LONG_PAGES: readonly string[] = [
   "docs/formats.md",
   "docs/many-machines.md",
   "docs/tasks/publish-fp8.md",
+  "docs/tasks/fit-a-card.md",
+  "docs/verification.md",
+  "docs/certificates.md",
 ];
 
 /** The shell blocks of a page, each as its lines. In a block of the kind `console` a line begins with `$`. */

@@ -1,10 +1,12 @@
 /** A golden as a decoder reads it, and the logits that Transformers recorded for it. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { expect } from "vitest";
 import { createWasmBackend } from "../../kernels/backend/wasm.ts";
 import type { Backend } from "../../kernels/kernel.ts";
 import { loadModelWithScales } from "../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
+import { Distance } from "../../src/core/distance.ts";
 import { Sources } from "../../src/core/read.ts";
 import { Decoder } from "../../src/inference/decoding/decoder.ts";
 import { Rounder } from "../../src/inference/rounding.ts";
@@ -57,4 +59,30 @@ export async function recorded(name: string, key: string): Promise<Recorded> {
   const logits = floatsOf(arrays.get(`logits_f32.${key}`)!);
   const vocab = logits.length / ids.length;
   return { ids, after: (tokens) => logits.subarray((tokens - 1) * vocab, tokens * vocab) };
+}
+
+export const ones = (count: number) => Array<number>(count).fill(1);
+
+/** Reads a recorded prompt in runs of the given lengths: after each the logits must be those of the whole prompt. */
+export async function expectSteps(
+  name: string,
+  backend: Backend,
+  key: "len17" | "len130",
+  lengths: readonly number[],
+): Promise<void> {
+  const { ids, after } = await recorded(name, key);
+  const runs = await readIn(
+    name,
+    backend,
+    ids.slice(
+      0,
+      lengths.reduce((sum, length) => sum + length, 0),
+    ),
+    lengths,
+  );
+  let read = 0;
+  for (const [i, length] of lengths.entries()) {
+    read += length;
+    expect(new Distance().add(after(read), runs[i]!).relL2, `after ${read}`).toBeLessThanOrEqual(2e-5);
+  }
 }

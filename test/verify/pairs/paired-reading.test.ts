@@ -160,18 +160,17 @@ describe("a flipped bit", async () => {
     return { report, metrics: report.rungs[1]!.metrics };
   };
 
-  it.each([...tiny.tensors.keys()].map((tensor, i) => [tensor, i] as const))(
-    "of %s is named",
-    async (tensor, i) => {
-      const { shape } = tiny.tensors.get(tensor)!;
-      const last = shape.reduce((all, size) => all * size, 1) - 1;
-      const element = [0, Math.floor(last / 2), last][i % 3]!; // in the first band, in another, in the last
-      const editor = new Editor(tiny);
-      editor.flip(tensor, element);
-      const { report, metrics } = await differing(editor.copy);
-      expect(report.verdict).toBe("different");
-      const message = `the first differing element is ${element}`;
-      expect(metrics).toMatchObject({ different: 1, differences: [{ tensors: [tensor], message }] });
-    },
-  );
+  /** one layer of each kind, and what is outside of layers */
+  const some = [...tiny.tensors.keys()].filter((tensor) => !/layers\.(?!0\.|1\.|3\.)/.test(tensor));
+  it.each(some.map((tensor, i) => [tensor, i] as const))("of %s is named", async (tensor, i) => {
+    const { shape } = tiny.tensors.get(tensor)!;
+    const last = shape.reduce((all, size) => all * size, 1) - 1;
+    const element = [0, Math.floor(last / 2), last][i % 3]!; // in the first band, in another, in the last
+    const editor = new Editor(tiny);
+    editor.flip(tensor, element);
+    const { report, metrics } = await differing(editor.copy);
+    expect(report.verdict).toBe("different");
+    const message = `the first differing element is ${element}`;
+    expect(metrics).toMatchObject({ different: 1, differences: [{ tensors: [tensor], message }] });
+  });
 });
