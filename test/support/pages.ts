@@ -41,6 +41,9 @@ export const CANNOT_RUN: readonly (readonly [RegExp, string])[] = [
 /** Examples of the help texts, in their shortest form: a destination that exists is refused, and the error names --overwrite. */
 const REFUSED_AGAIN = /^isologit (convert|recast|logits|prune|importance) (?!.*--(overwrite|resume))/;
 
+/** All pages run at the same time, so that a line may wait long for a processor. */
+const LINE_MS = 120_000;
+
 /** Lines that find a problem in what they are given, or a difference. */
 const EXITS_1 = /^isologit (check \.\/(damaged|nemotron-nano-fp8)|scan model\.nemo$|diff \.\/hf \.\/hf-fp8)/;
 
@@ -97,10 +100,8 @@ export async function runTwice(page: string, folder: string): Promise<string> {
     for (const isAgain of [false, true]) {
       for (const { line, cannot } of block) {
         if (cannot !== undefined) continue;
-        const { status, stdout, stderr } = await shell(line, {
-          cwd: folder,
-          env: { ...process.env, HOME: folder },
-        });
+        const options = { cwd: folder, env: { ...process.env, HOME: folder } };
+        const { status, stdout, stderr } = await shell(line, options, LINE_MS);
         const refused = isAgain && page === "docs/cli.md" && REFUSED_AGAIN.test(line);
         const shown = `${isAgain ? "again" : "once"}: ${line}\n${stdout.slice(0, 2000)}${stderr}`;
         expect(status, shown).toBe(refused ? 2 : EXITS_1.test(line) ? 1 : 0);
