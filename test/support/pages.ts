@@ -75,6 +75,7 @@ export const LONG_PAGES: readonly string[] = [
   "docs/many-machines.md",
   "docs/tasks/publish-fp8.md",
   "docs/tasks/fit-a-card.md",
+  "docs/tasks/nemo-to-vllm.md",
   "docs/verification.md",
   "docs/certificates.md",
 ];
