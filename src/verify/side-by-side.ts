@@ -120,7 +120,7 @@ async function openedFor<T>(
   const bytes = partBytes(memoryBytes);
   const advance = (bytes: number) => watch({ type: "advance", phase: "logits", bytes });
   const isExact = roundings.size === 0;
-  const pairs = backend.memory && new PairedReading(backend, isExact ? "stored" : "recast", digests);
+  const pairs = backend.memory && new PairedReading(backend, digests);
   const buffers = isExact ? 3 : 2;
   const common = { backend, tokens: ids.length, rounder, bandBytes: bytes, buffers, advance, signal };
   const runnerA = createRunner(a, {

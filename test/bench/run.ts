@@ -102,7 +102,7 @@ const FILES: Readonly<Record<string, Item>> = {
   },
   fp8: {
     title: "recast to fp8-e4m3, --verify off",
-    aim: "<= 0.85 x cp, 0.4 x torch",
+    aim: "<= 0.85 x cp, 0.3 x torch",
     command: recastToFp8,
   },
   torch: {
@@ -135,7 +135,7 @@ const FIRST_LOGITS: Readonly<Record<string, Item>> = {
   read: { title: "read the weights once", command: readWeights },
   logits: {
     title: "logits, 64 tokens",
-    aim: "<= 2 x read, 0.4 x Transformers, 1.5 x llama.cpp; 600 MiB",
+    aim: "<= 2 x read, 0.4 x Transformers, 1.0 x llama.cpp; 600 MiB",
     command: (source, out) => ours("logits", source, "--out", out, "--tokens", "64"),
   },
   calibrate: {

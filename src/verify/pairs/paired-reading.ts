@@ -1,5 +1,5 @@
 /**
- * One reading of two checkpoints for both runs. Where both sides ask for the same products of stored tensors, each band of
+ * Products that both checkpoints share are computed once. Where both sides ask for the same products of stored tensors, each band of
  * the source that is multiplied, rounded as the destination stores it, is compared with the same rows of the destination. If all bands
  * of a stage are equal, the results of the destination are those of the source and are not computed again.
  *
@@ -12,7 +12,7 @@ import { widthOf } from "../../core/dtype.ts";
 import type { BandObserver } from "../../inference/products/multiplier.ts";
 import type { DescribedProduct, MatmulTask } from "../../inference/products/tasks.ts";
 import type { ModelRunner } from "../../inference/runner.ts";
-import { columnsOf, type VersionData, type WeightVersion } from "../../inference/weight-bands.ts";
+import { columnsOf, type VersionData } from "../../inference/weight-bands.ts";
 import type { EqualDigests } from "./equal-digests.ts";
 
 /** A stage in which both sides compute the same products. */
@@ -28,19 +28,16 @@ export interface PairedStage {
 /** Which products need both sides once only. */
 export class PairedReading {
   readonly #backend: Backend;
-  readonly #version: WeightVersion;
   readonly #digests: EqualDigests | undefined;
   /** the comparison of the band before */
   #last: Promise<unknown> = Promise.resolve();
 
   /**
    * @param backend a backend with memory that the process sees
-   * @param version the version of the source's weights that the destination stores
-   * @param digests receives the bands that are equal as both sides store them; only where the version is "stored"
+   * @param digests receives the bands that are equal; only where nothing is recast
    */
-  constructor(backend: Backend, version: WeightVersion, digests?: EqualDigests) {
+  constructor(backend: Backend, digests?: EqualDigests) {
     this.#backend = backend;
-    this.#version = version;
     this.#digests = digests;
   }
 
@@ -71,7 +68,7 @@ export class PairedReading {
           const columns = columnsOf(tensor.shape);
           const [from, count] = [lo * columns, (hi - lo) * columns];
           bytes += count * widthOf(other.dtype);
-          const address = await this.#equalAt(band.version(this.#version), stored, task, count);
+          const address = await this.#equalAt(band.version("recast"), stored, task, count);
           if (address === null) areEqual = false;
           else if (digests !== undefined)
             band.keep(digests.add({ tensors: [tensor, other], from, count, address }));

@@ -40,7 +40,7 @@ async function filled(bytes: Uint8Array, about: Partial<VersionData> = {}): Prom
  */
 async function pairsAmong(bands: readonly string[]) {
   await using digests = await EqualDigests.open(backend, backend.memory!);
-  const pairs = new PairedReading(backend, "stored", digests);
+  const pairs = new PairedReading(backend, digests);
   const products = Object.values(tensors).map((tensor) => ({ tensor, description: "" }));
   let destination: Buffer = Buffer.alloc(0);
   const runner = { band: async () => ({ stored: await filled(destination) }) };
@@ -90,7 +90,7 @@ it.each<[string, Partial<VersionData>, number, boolean]>([
   const rounded = await filled(bytesOf("x", 0), about);
   const runner = { band: async () => ({ stored: await filled(bytesOf("x", 0)) }) };
   const products = [{ tensor: tensors.x, description: "" }];
-  const pairs = new PairedReading(backend, "recast");
+  const pairs = new PairedReading(backend);
   const stage = pairs.stage(products, products, runner as unknown as ModelRunner)!; // it uses nothing else
   const stored = await filled(bytesOf("y", 0));
   const data: BandData = { lo: 0, hi: ROWS, stored, version: () => rounded, keep() {} };

@@ -90,7 +90,7 @@ describe.each([
     await convert(golden(name), source, { to: "hf", dtype: from, verify: "off" });
     await convert(source, recast, { to: "hf", dtype: to, verify: "off" });
     const [a, b] = [await modelOf(await openCheckpoint(source)), await modelOf(await openCheckpoint(recast))];
-    const runs = vi.spyOn(ModelRunner.prototype, "run");
+    using runs = vi.spyOn(ModelRunner.prototype, "run");
     const products = () => runs.mock.calls.filter(([{ op }]) => op === "linear" || op === "experts").length;
     const options = { ...SMALL_BANDS, memoryBytes: 16 * 1024 * 1024 };
     const together = await logitsRung(a, b, options, PROMPT);
@@ -99,7 +99,6 @@ describe.each([
     expect(await logitsRung(a, b, options, PROMPT)).toEqual(together);
     expect(together.verdict).toBe("within");
     expect(computed < products() - computed).toBe(isPaired);
-    runs.mockRestore();
   });
 });
 
