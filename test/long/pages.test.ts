@@ -7,8 +7,11 @@ import { LONG_PAGES, runTwice } from "../support/pages.ts";
 
 const work = workFolder();
 
+/** All of these pages run at the same time, so that a line waits long for a processor. */
+const LINE_MS = 120_000;
+
 describe.concurrent("the lines of", () => {
   it.each(LONG_PAGES)("%s", async (page) => {
-    await runTwice(page, mkdtempSync(join(work, "page-")));
+    await runTwice(page, mkdtempSync(join(work, "page-")), LINE_MS);
   });
 });

@@ -41,9 +41,6 @@ export const CANNOT_RUN: readonly (readonly [RegExp, string])[] = [
 /** Examples of the help texts, in their shortest form: a destination that exists is refused, and the error names --overwrite. */
 const REFUSED_AGAIN = /^isologit (convert|recast|logits|prune|importance) (?!.*--(overwrite|resume))/;
 
-/** All pages run at the same time, so that a line may wait long for a processor. */
-const LINE_MS = 120_000;
-
 /** Lines that find a problem in what they are given, or a difference. */
 const EXITS_1 = /^isologit (check \.\/(damaged|nemotron-nano-fp8)|scan model\.nemo$|diff \.\/hf \.\/hf-fp8)/;
 
@@ -92,8 +89,13 @@ export function blocksIn(page: string): readonly (readonly DocumentedLine[])[] {
   });
 }
 
-/** Runs each block of a page twice in a row, a page by task as a whole. @returns what the page printed */
-export async function runTwice(page: string, folder: string): Promise<string> {
+/**
+ * Runs each block of a page twice in a row, a page by task as a whole.
+ *
+ * @param lineMs most time of a line; default: that of every program in the tests
+ * @returns what the page printed
+ */
+export async function runTwice(page: string, folder: string, lineMs?: number): Promise<string> {
   await furnish(folder, page);
   const blocks = blocksIn(page);
   let printed = "";
@@ -102,7 +104,7 @@ export async function runTwice(page: string, folder: string): Promise<string> {
       for (const { line, cannot } of block) {
         if (cannot !== undefined) continue;
         const options = { cwd: folder, env: { ...process.env, HOME: folder } };
-        const { status, stdout, stderr } = await shell(line, options, LINE_MS);
+        const { status, stdout, stderr } = await shell(line, options, lineMs);
         const refused = isAgain && page === "docs/cli.md" && REFUSED_AGAIN.test(line);
         const shown = `${isAgain ? "again" : "once"}: ${line}\n${stdout.slice(0, 2000)}${stderr}`;
         expect(status, shown).toBe(refused ? 2 : EXITS_1.test(line) ? 1 : 0);
