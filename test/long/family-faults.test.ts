@@ -1,4 +1,4 @@
-/** The faults of `test/verify/family-faults.test.ts` in right FP8 recasts: each is `different`, at its layer. */
+/** The faults of `test/verify/family-faults.test.ts` in all goldens and in right FP8 recasts of them: each is `different`, at its layer. */
 import { describe, it } from "vitest";
 import { convert } from "../../src/api/convert.ts";
 import type { VerifyOptions } from "../../src/certificate/options.ts";
@@ -10,7 +10,7 @@ import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
 
 const work = workFolder();
 const QUICK: VerifyOptions = { tokens: 17, threads: 1, memoryBytes: 64 * 1024 * 1024 };
-const score = keepScore("faults in recasts of families beside Nemotron-H");
+const score = keepScore("faults in families beside Nemotron-H, kept and recast");
 
 describe.each(FAMILY_GOLDENS)("%s", async (name) => {
   const out = `${work}/${name}`;
@@ -19,10 +19,15 @@ describe.each(FAMILY_GOLDENS)("%s", async (name) => {
   const verified = async ({ copy }: Editor, ours: boolean) =>
     verifyCheckpoints(await opened(source), await opened(copy), QUICK, ours);
 
-  it.each(Object.entries(faultsIn(name)))("%s", async (_, { layer, plant }) => {
-    const editor = new Editor(recast);
-    plant(editor);
-    expectNamed(score, await verified(editor, false), layer);
+  describe.each([
+    ["kept", source],
+    ["recast", recast],
+  ] as const)("%s", (_, right) => {
+    it.each(Object.entries(faultsIn(name)))("%s", async (_, { layer, plant }) => {
+      const editor = new Editor(right);
+      plant(editor);
+      expectNamed(score, await verified(editor, false), layer);
+    });
   });
 
   it("none: it is within the limits", async () => {

@@ -1,6 +1,6 @@
 /**
  * Faults that conversions of dense and MoE models make, each planted in a copy of a golden. Each must be `different` at the
- * right layer, at a key of the config, or refused with its code. Recasts with the same faults: test/long.
+ * right layer, at a key of the config, or refused with its code. All goldens, and recasts with the same faults: test/long.
  */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
@@ -8,7 +8,13 @@ import type { VerifyOptions } from "../../src/certificate/options.ts";
 import { errorOf } from "../support/errors.ts";
 import { familyGolden } from "../support/goldens.ts";
 import { metricsWith } from "../support/rungs.ts";
-import { copyOfGolden, FAMILY_GOLDENS, faultsIn, SETTING_FAULTS } from "../support/verify/family-faults.ts";
+import {
+  copyOfGolden,
+  FAMILY_GOLDENS,
+  faultsIn,
+  SETTING_FAULTS,
+  USUAL_GOLDENS,
+} from "../support/verify/family-faults.ts";
 import { type Copy, Editor, opened } from "../support/verify/planted.ts";
 import { expectClean, expectNamed, keepScore } from "../support/verify/score.ts";
 import { verifyCheckpoints } from "../support/verify/verify-checkpoints.ts";
@@ -19,7 +25,7 @@ const score = keepScore("faults in families beside Nemotron-H");
 const verified = async (source: Copy, { copy }: Editor, tokens = 17) =>
   verifyCheckpoints(await opened(source), await opened(copy), { ...QUICK, tokens });
 
-describe.each(FAMILY_GOLDENS)("%s", async (name) => {
+describe.each(USUAL_GOLDENS)("%s", async (name) => {
   const source = await copyOfGolden(name);
 
   it.each(Object.entries(faultsIn(name)))("%s", async (_, { layer, plant }) => {
@@ -27,6 +33,10 @@ describe.each(FAMILY_GOLDENS)("%s", async (name) => {
     plant(editor);
     expectNamed(score, await verified(source, editor), layer);
   });
+});
+
+describe.each(FAMILY_GOLDENS)("%s", async (name) => {
+  const source = await copyOfGolden(name);
 
   it("honest copies are the same model", async () => {
     expectClean(score, await verified(source, new Editor(source)), "same");

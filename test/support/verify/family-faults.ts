@@ -12,6 +12,8 @@ export const FAMILY_GOLDENS = [
   "mixtral",
   "qwen3_moe",
 ] as const;
+/** Those whose faults the usual run plants: two dense models that are unlike, and one of experts. The long tests plant all. */
+export const USUAL_GOLDENS = ["llama", "nemotron", "qwen3_moe"] as const;
 export type FamilyGolden = (typeof FAMILY_GOLDENS)[number];
 
 /** A fault in a block; the layers of block i are 2i, attention, and 2i + 1, MLP or experts. */

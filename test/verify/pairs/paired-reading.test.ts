@@ -5,7 +5,6 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it, vi } from "vitest";
 import { convert } from "../../../src/api/convert.ts";
-import type { VerifyOptions } from "../../../src/certificate/options.ts";
 import { loadModelWithScales, type ModelWithScales } from "../../../src/checkpoint/load.ts";
 import { openCheckpoint } from "../../../src/checkpoint/open.ts";
 import type { Checkpoint } from "../../../src/core/checkpoint.ts";
@@ -18,12 +17,11 @@ import { type EqualContent, pairKey } from "../../../src/verify/pairs/equal-dige
 import { verifyModels } from "../../../src/verify/verify.ts";
 import { poolSize, WorkerPool } from "../../../src/workers/pool.ts";
 import { familyGolden, golden, workFolder } from "../../support/goldens.ts";
-import { type Copy, copyOf, Editor, opened } from "../../support/verify/planted.ts";
+import { copyOf } from "../../support/verify/planted.ts";
+import { expectFlipNamed, SMALL_BANDS } from "../../support/verify/tensor-flip.ts";
 import { unpaired } from "../../support/verify/wiring.ts";
 
 const work = workFolder();
-/** Bands of 64 KiB, of which the largest tensors of these models have several; bands.test.ts gives single ones. */
-const SMALL_BANDS: VerifyOptions = { tokens: 5, threads: 1, memoryBytes: 6 * 1024 * 1024 };
 const PROMPT = { ids: seededIds(5, 0, 512), textTokens: 0 };
 
 const modelOf = async (checkpoint: Checkpoint): Promise<ModelWithScales> =>
@@ -151,25 +149,10 @@ it("a pair that only the tables of uses know is read again", async () => {
   expect(differences.map(({ key }) => key)).toEqual([one, other]);
 });
 
-describe("a flipped bit", async () => {
+describe("a flipped bit, one layer of each kind; test/long/tensor-flips.test.ts has all", async () => {
   const tiny = await copyOf(golden("tiny"));
-  const differing = async (copy: Copy) => {
-    const models = [await modelOf(await opened(tiny)), await modelOf(await opened(copy))] as const;
-    const { report } = await verifyModels(...models, SMALL_BANDS);
-    return { report, metrics: report.rungs[1]!.metrics };
-  };
-
-  /** one layer of each kind, and what is outside of layers */
   const some = [...tiny.tensors.keys()].filter((tensor) => !/layers\.(?!0\.|1\.|3\.)/.test(tensor));
   it.each(some.map((tensor, i) => [tensor, i] as const))("of %s is named", async (tensor, i) => {
-    const { shape } = tiny.tensors.get(tensor)!;
-    const last = shape.reduce((all, size) => all * size, 1) - 1;
-    const element = [0, Math.floor(last / 2), last][i % 3]!; // in the first band, in another, in the last
-    const editor = new Editor(tiny);
-    editor.flip(tensor, element);
-    const { report, metrics } = await differing(editor.copy);
-    expect(report.verdict).toBe("different");
-    const message = `the first differing element is ${element}`;
-    expect(metrics).toMatchObject({ different: 1, differences: [{ tensors: [tensor], message }] });
+    await expectFlipNamed(tiny, tensor, i);
   });
 });
